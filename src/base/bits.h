@@ -24,7 +24,7 @@
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
-#define container_of(ptr, type, member)                                                           \
+#define container_of(ptr, type, member)                                                            \
     ((type *)(void *)((char *)(1 ? (ptr) : &((type *)0)->member) - offsetof(type, member)))
 
 /* C23 names; true when the exact result does not fit *r. */
@@ -35,17 +35,17 @@
 #define BIT(n)   (UINT32_C(1) << (n))
 #define BIT64(n) (UINT64_C(1) << (n))
 
-#define MIN(a, b)                                                                                 \
-    ({                                                                                            \
-        __typeof__(a) min_a_ = (a);                                                               \
-        __typeof__(b) min_b_ = (b);                                                               \
-        min_a_ < min_b_ ? min_a_ : min_b_;                                                        \
+#define MIN(a, b)                                                                                  \
+    ({                                                                                             \
+        __typeof__(a) min_a_ = (a);                                                                \
+        __typeof__(b) min_b_ = (b);                                                                \
+        min_a_ < min_b_ ? min_a_ : min_b_;                                                         \
     })
-#define MAX(a, b)                                                                                 \
-    ({                                                                                            \
-        __typeof__(a) max_a_ = (a);                                                               \
-        __typeof__(b) max_b_ = (b);                                                               \
-        max_a_ > max_b_ ? max_a_ : max_b_;                                                        \
+#define MAX(a, b)                                                                                  \
+    ({                                                                                             \
+        __typeof__(a) max_a_ = (a);                                                                \
+        __typeof__(b) max_b_ = (b);                                                                \
+        max_a_ > max_b_ ? max_a_ : max_b_;                                                         \
     })
 
 #define KIB UINT64_C(1024)
@@ -74,17 +74,17 @@ static inline uint64_t bits_mask_bytes(unsigned bytes)
     return ~UINT64_C(0) >> (64 - 8 * bytes);
 }
 
-#define BITS_ACCESS(order, width)                                                                 \
-    static inline uint##width##_t order##width##_get(const void *p)                               \
-    {                                                                                             \
-        uint##width##_t v;                                                                        \
-        memcpy(&v, p, sizeof(v));                                                                 \
-        return order##width##toh(v);                                                              \
-    }                                                                                             \
-    static inline void order##width##_put(void *p, uint##width##_t v)                             \
-    {                                                                                             \
-        v = hto##order##width(v);                                                                 \
-        memcpy(p, &v, sizeof(v));                                                                 \
+#define BITS_ACCESS(order, width)                                                                  \
+    static inline uint##width##_t order##width##_get(const void *p)                                \
+    {                                                                                              \
+        uint##width##_t v;                                                                         \
+        memcpy(&v, p, sizeof(v));                                                                  \
+        return order##width##toh(v);                                                               \
+    }                                                                                              \
+    static inline void order##width##_put(void *p, uint##width##_t v)                              \
+    {                                                                                              \
+        v = hto##order##width(v);                                                                  \
+        memcpy(p, &v, sizeof(v));                                                                  \
     }
 
 /* le16_get(p), le16_put(p, v), ... be64_put(p, v): any alignment. */

@@ -30,11 +30,11 @@ static inline void cleanup_fd(int *fd)
 #define CLEANUP_FD   __attribute__((cleanup(cleanup_fd)))
 #define CLEANUP(fn)  __attribute__((cleanup(fn)))
 
-#define take_ptr(p)                                                                               \
-    ({                                                                                            \
-        __typeof__(*(p)) take_tmp_ = *(p);                                                        \
-        *(p) = NULL;                                                                              \
-        take_tmp_;                                                                                \
+#define take_ptr(p)                                                                                \
+    ({                                                                                             \
+        __typeof__(*(p)) take_tmp_ = *(p);                                                         \
+        *(p) = NULL;                                                                               \
+        take_tmp_;                                                                                 \
     })
 
 static inline int take_fd(int *fd)

@@ -26,7 +26,10 @@ struct err {
     char msg[ERR_MSG_MAX];
 };
 
-#define ERR_INIT { .code = 0 }
+#define ERR_INIT                                                                                   \
+    {                                                                                              \
+        .code = 0                                                                                  \
+    }
 
 /* Fills `err` with `code` (a negative errno) and the text. Returns `code`. Overwrites. */
 int err_set(struct err *err, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);

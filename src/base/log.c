@@ -66,8 +66,8 @@ bool log_limit_pass(struct log_limit *limit)
     uint64_t second = (uint64_t)now.tv_sec;
     uint64_t seen = atomic_load_explicit(&limit->second, memory_order_relaxed);
     if (seen != second &&
-        atomic_compare_exchange_strong_explicit(&limit->second, &seen, second,
-                                                memory_order_relaxed, memory_order_relaxed)) {
+        atomic_compare_exchange_strong_explicit(&limit->second, &seen, second, memory_order_relaxed,
+                                                memory_order_relaxed)) {
         atomic_store_explicit(&limit->in_window, 0, memory_order_relaxed);
     }
     if (atomic_fetch_add_explicit(&limit->in_window, 1, memory_order_relaxed) < LOG_BURST) {

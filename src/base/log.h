@@ -27,7 +27,7 @@ enum log_level {
 #define LOG_BURST 5
 
 struct log_limit {
-    _Atomic uint64_t second;   /* CLOCK_MONOTONIC second of the current window */
+    _Atomic uint64_t second; /* CLOCK_MONOTONIC second of the current window */
     _Atomic uint32_t in_window;
     _Atomic uint64_t suppressed;
 };
@@ -45,11 +45,11 @@ void log_write(enum log_level level, const char *component, const char *text, co
 /* True when a line may be written now; counts it either way. */
 bool log_limit_pass(struct log_limit *limit);
 
-#define log_at(level, component, text, ...)                                                       \
-    do {                                                                                          \
-        if ((level) <= log_get_level()) {                                                         \
-            log_write((level), (component), (text), "" __VA_ARGS__);                              \
-        }                                                                                         \
+#define log_at(level, component, text, ...)                                                        \
+    do {                                                                                           \
+        if ((level) <= log_get_level()) {                                                          \
+            log_write((level), (component), (text), "" __VA_ARGS__);                               \
+        }                                                                                          \
     } while (0)
 
 #define log_error(component, text, ...) log_at(LOG_ERROR, component, text, __VA_ARGS__)
@@ -59,11 +59,11 @@ bool log_limit_pass(struct log_limit *limit);
 #define log_trace(component, text, ...) log_at(LOG_TRACE, component, text, __VA_ARGS__)
 
 /* The guest-triggered form: `limit` is a struct log_limit * in the object concerned. */
-#define log_limited(limit, level, component, text, ...)                                           \
-    do {                                                                                          \
-        if ((level) <= log_get_level() && log_limit_pass(limit)) {                                \
-            log_write((level), (component), (text), "" __VA_ARGS__);                              \
-        }                                                                                         \
+#define log_limited(limit, level, component, text, ...)                                            \
+    do {                                                                                           \
+        if ((level) <= log_get_level() && log_limit_pass(limit)) {                                 \
+            log_write((level), (component), (text), "" __VA_ARGS__);                               \
+        }                                                                                          \
     } while (0)
 
 #endif

@@ -50,7 +50,8 @@ int loop_run_once(struct loop *loop, int timeout_ms);
 /* Makes loop_run() return after the present round. Any thread, and from a signal handler. */
 void loop_stop(struct loop *loop);
 
-/* Watches `fd` (not owned) for EPOLLIN/EPOLLOUT/.... Returns NULL when epoll refuses (errno set). */
+/* Watches `fd` (not owned) for EPOLLIN/EPOLLOUT/.... Returns NULL when epoll refuses (errno set).
+ */
 MUST_USE struct loop_fd *loop_fd_add(struct loop *loop, int fd, uint32_t events, loop_fd_fn *fn,
                                      void *opaque);
 void loop_fd_set_events(struct loop_fd *w, uint32_t events);

@@ -16,8 +16,8 @@ int thread_start(pthread_t *ret_thread, const char *name, int cpu, void *(*fn)(v
         CPU_ZERO(&set);
         if (cpu >= CPU_SETSIZE) {
             pthread_attr_destroy(&attr);
-            return err_set(err, -EINVAL, "thread '%s': host CPU %d is out of range (0 to %d)",
-                           name, cpu, CPU_SETSIZE - 1);
+            return err_set(err, -EINVAL, "thread '%s': host CPU %d is out of range (0 to %d)", name,
+                           cpu, CPU_SETSIZE - 1);
         }
         CPU_SET(cpu, &set);
         pthread_attr_setaffinity_np(&attr, sizeof(set), &set);

@@ -45,7 +45,8 @@ struct blk_opts {
      * absolute names that the user's own `backing_allow` list names). */
     const char *backing_dir;
     const char *const *backing_allow; /* NULL-terminated list of paths, or NULL */
-    /* Filter specifications for tests, outermost first: "writelog:PATH", "fault:RULE". NULL = none. */
+    /* Filter specifications for tests, outermost first: "writelog:PATH", "fault:RULE". NULL = none.
+     */
     const char *const *filters;
 };
 

@@ -20,8 +20,8 @@ struct blk_map {
     enum blk_map_kind kind;
     int fd;
     uint64_t offset;
-    uint64_t len;        /* the answer holds for this many bytes from the asked offset, > 0 */
-    struct blk *pinned;  /* whose unmap() must be called once the I/O has ended, or NULL */
+    uint64_t len;       /* the answer holds for this many bytes from the asked offset, > 0 */
+    struct blk *pinned; /* whose unmap() must be called once the I/O has ended, or NULL */
     uint64_t cookie;
 };
 
@@ -46,7 +46,8 @@ struct blk_class {
     void (*close)(struct blk *blk);
 
     /* Synchronous; may block. */
-    int (*preadv)(struct blk *blk, uint64_t offset, const struct iovec *iov, int niov, uint64_t len);
+    int (*preadv)(struct blk *blk, uint64_t offset, const struct iovec *iov, int niov,
+                  uint64_t len);
     int (*pwritev)(struct blk *blk, uint64_t offset, const struct iovec *iov, int niov,
                    uint64_t len);
     int (*flush)(struct blk *blk);
@@ -66,7 +67,7 @@ struct blk_class {
 struct blk {
     const struct blk_class *cls;
     char *path;
-    uint64_t size;       /* virtual size, bytes */
+    uint64_t size; /* virtual size, bytes */
     bool read_only;
     enum blk_cache cache;
     uint32_t discard_align;

@@ -47,12 +47,12 @@ struct bus_region {
 
 struct bus_eventfd {
     uint64_t addr;
-    unsigned size;     /* 1, 2, 4, 8; 0 = any size */
-    bool match;        /* only a write of `value` signals */
+    unsigned size; /* 1, 2, 4, 8; 0 = any size */
+    bool match;    /* only a write of `value` signals */
     uint64_t value;
     int fd;
     struct bus *bus;
-    bool in_engine;    /* the engine does it */
+    bool in_engine; /* the engine does it */
     TAILQ_ENTRY(bus_eventfd) link;
 };
 

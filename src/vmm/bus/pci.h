@@ -25,10 +25,10 @@ struct dev_env;
 struct dev_msi;
 struct pci_bus;
 
-#define PCI_SLOT_AUTO   (-1)
-#define PCI_CONFIG_SIZE 4096
-#define PCI_NUM_BARS    6
-#define PCI_DEVFN(slot, fn) ((slot) * 8 + (fn))
+#define PCI_SLOT_AUTO       (-1)
+#define PCI_CONFIG_SIZE     4096
+#define PCI_NUM_BARS        6
+#define PCI_DEVFN(slot, fn) ((slot)*8 + (fn))
 
 struct pci_ident {
     uint16_t vendor;
@@ -52,7 +52,8 @@ struct pci_bar {
     enum pci_bar_kind kind;
     uint64_t size; /* power of two */
     struct bus_region region;
-    /* Called after the BAR was mapped (base) or unmapped (UINT64_MAX); for doorbells. May be NULL. */
+    /* Called after the BAR was mapped (base) or unmapped (UINT64_MAX); for doorbells. May be NULL.
+     */
     void (*moved)(void *opaque, uint64_t base);
 };
 
@@ -60,7 +61,7 @@ struct pci_msix {
     unsigned count; /* 0 = no MSI-X */
     uint16_t cap;
     uint8_t bar;
-    uint8_t *table;  /* 16 bytes a vector, as the guest sees it */
+    uint8_t *table; /* 16 bytes a vector, as the guest sees it */
     uint64_t *pba;
     struct dev_msi **msi;
 };
@@ -76,7 +77,8 @@ struct pci_dev {
     struct pci_bar bar[PCI_NUM_BARS];
     struct pci_msix msix;
     uint64_t msix_table_mask;
-    /* Optional: sees a config access after (write) or before (read) the common code did its part. */
+    /* Optional: sees a config access after (write) or before (read) the common code did its part.
+     */
     void (*config_written)(struct pci_dev *pci, unsigned offset, unsigned size);
     void (*config_reading)(struct pci_dev *pci, unsigned offset, unsigned size);
 };
@@ -84,7 +86,7 @@ struct pci_dev {
 /* The bus: `ecam_base` is where ECAM lies in MMIO (256 MiB). BARs are the firmware's or, in direct
  * boot, ours to place: pci_bus_assign() gives each BAR an address from the two windows. */
 struct pci_windows {
-    uint64_t io_base, io_end;       /* [base, end) */
+    uint64_t io_base, io_end; /* [base, end) */
     uint64_t mem32_base, mem32_end;
     uint64_t mem64_base, mem64_end;
 };
@@ -93,7 +95,8 @@ MUST_USE int pci_bus_new(struct dev_env *env, uint64_t ecam_base, struct pci_bus
                          struct err *err);
 void pci_bus_free(struct pci_bus *bus);
 /* Places every BAR, sets interrupt lines, enables decoding. -ENOSPC names the device. */
-MUST_USE int pci_bus_assign(struct pci_bus *bus, const struct pci_windows *windows, struct err *err);
+MUST_USE int pci_bus_assign(struct pci_bus *bus, const struct pci_windows *windows,
+                            struct err *err);
 /* GSI behind INTx pin (1..4) of a slot: PIRQ A-H are GSI 16-23 (slot + pin - 1) % 8 + 16. */
 unsigned pci_bus_gsi(unsigned slot, unsigned pin);
 

@@ -76,10 +76,10 @@ struct dev_env {
     struct gmem *mem;
     struct bus *pio;
     struct bus *mmio;
-    struct loop *loop;     /* the device loop; its thread runs all device callbacks */
+    struct loop *loop; /* the device loop; its thread runs all device callbacks */
     struct pci_bus *pci;
-    struct fwcfg *fwcfg;   /* NULL where the machine has none */
-    void *opaque;          /* of whoever provides the ops */
+    struct fwcfg *fwcfg;            /* NULL where the machine has none */
+    void *opaque;                   /* of whoever provides the ops */
     TAILQ_HEAD(dev_list, dev) devs; /* in order of creation */
 };
 
@@ -106,7 +106,7 @@ struct dev_class {
 struct dev {
     const struct dev_class *cls;
     struct dev_env *env;
-    char id[32]; /* "serial0", "disk0": in messages and on the control socket */
+    char id[32];          /* "serial0", "disk0": in messages and on the control socket */
     pthread_mutex_t lock; /* recursive: a handler may touch its own regions */
     void *state;
     uint64_t guest_bugs;

@@ -21,7 +21,8 @@ struct netbe;
 struct netbe_class {
     const char *name; /* "user", "tap", "none" */
     const char *help;
-    /* `args` is the text behind the name ("NAME,queues=2" / "hostfwd=..."): already split in keys. */
+    /* `args` is the text behind the name ("NAME,queues=2" / "hostfwd=..."): already split in keys.
+     */
     int (*open)(struct netbe *be, struct err *err);
     void (*close)(struct netbe *be);
     /* Tells the back end which offloads the guest accepts (TUN_F_*). NULL = none can be had. */
@@ -30,11 +31,11 @@ struct netbe_class {
 
 /* The parsed value of one --net option; filled by the command line, copied by netbe_open(). */
 struct netbe_opts {
-    const char *kind;    /* "user", "tap", "none" */
-    const char *ifname;  /* tap */
-    unsigned queues;     /* tap: 1 to NETBE_MAX_QUEUES */
+    const char *kind;           /* "user", "tap", "none" */
+    const char *ifname;         /* tap */
+    unsigned queues;            /* tap: 1 to NETBE_MAX_QUEUES */
     const char *const *hostfwd; /* user: "tcp:127.0.0.1:2222-:22" ..., NULL-terminated, or NULL */
-    const char *helper;  /* user: path of the posada-net program */
+    const char *helper;         /* user: path of the posada-net program */
 };
 
 struct netbe {
@@ -43,7 +44,7 @@ struct netbe {
     unsigned nqueues;
     int fd[NETBE_MAX_QUEUES]; /* non-blocking; one frame a read/write */
     bool vnet_hdr;
-    unsigned offloads;        /* TUN_F_* that set_offload() can turn on */
+    unsigned offloads; /* TUN_F_* that set_offload() can turn on */
     void *state;
 };
 

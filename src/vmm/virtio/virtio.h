@@ -19,9 +19,9 @@ struct virtio_dev;
 
 struct virtio_type {
     const char *name;
-    uint16_t device_id;      /* virtio 1.2 §5: 1 net, 2 block, ... */
+    uint16_t device_id; /* virtio 1.2 §5: 1 net, 2 block, ... */
     uint32_t pci_class_code;
-    uint64_t features;       /* of the type; ring features are added by the core */
+    uint64_t features; /* of the type; ring features are added by the core */
     size_t config_size;
 
     /* Reads of the device configuration are answered from vdev->config; a type that computes

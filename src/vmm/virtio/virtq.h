@@ -30,10 +30,10 @@ struct virtio_dev;
 /* One popped chain. Owned by the queue's user from pop to push/detach. Every popped element is
  * pushed exactly once, or dropped by virtq_elem_free() after a reset. */
 struct virtq_elem {
-    uint16_t id;         /* head index (split) or buffer id (packed) */
-    uint16_t ndesc;      /* ring slots used (packed) */
-    unsigned nout;       /* pieces the driver wrote for us */
-    unsigned nin;        /* pieces we may write */
+    uint16_t id;    /* head index (split) or buffer id (packed) */
+    uint16_t ndesc; /* ring slots used (packed) */
+    unsigned nout;  /* pieces the driver wrote for us */
+    unsigned nin;   /* pieces we may write */
     uint64_t out_len;
     uint64_t in_len;
     uint32_t generation; /* of the queue when popped: a push after a reset only frees */
@@ -44,7 +44,7 @@ struct virtq_elem {
 struct virtq {
     struct virtio_dev *vdev;
     unsigned index;
-    uint16_t size;      /* entries; set by the driver, power of two for split */
+    uint16_t size; /* entries; set by the driver, power of two for split */
     uint16_t max_size;
     bool ready;
     bool broken;
