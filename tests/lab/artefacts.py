@@ -1,0 +1,205 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the lab and the end-to-end tests boot: kernels, initial RAM disks, a Debian disk.
+
+Each artefact lies in the cache under a name that carries a hash of what it was made from, so a
+changed recipe makes a new one and an unchanged recipe costs nothing. The cache is $POSADA_CACHE,
+else build/lab-cache. Nothing is installed on the machine: packages are downloaded and unpacked.
+
+    artefacts.py all         build everything, print the paths
+    artefacts.py kernel|cloud|lab-initrd|debian
+"""
+import contextlib
+import fcntl
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+sys.path.insert(0, str(HERE))
+
+import initrd  # noqa: E402  (found beside this file)
+
+# The genuine KVM, what carries files into the lab (9p, overlay), networks and a scratch disk.
+LAB_MODULES = ('virtio_pci', '9pnet_virtio', '9p', 'overlay', 'virtio_blk', 'virtio_console', 'ext4',
+               'kvm_amd', 'tun', 'bridge', 'veth', 'vhost_net', 'loop')
+GUEST_DISK_MODULES = ('virtio_pci', 'virtio_blk', 'ext4')
+DEBIAN_PACKAGES = ('linux-image-cloud-amd64,systemd-sysv,udev,kmod,login,passwd,iproute2,dbus,'
+                   'e2fsprogs,python3-minimal,netcat-openbsd')
+DEBIAN_MIB = 1536
+
+
+def cache_dir():
+    path = pathlib.Path(os.environ.get('POSADA_CACHE') or TOP / 'build' / 'lab-cache')
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def say(text):
+    print(f'artefacts: {text}', file=sys.stderr, flush=True)
+
+
+def run(*argv, **kwargs):
+    return subprocess.run(argv, check=True, **kwargs)
+
+
+@contextlib.contextmanager
+def _locked():
+    with open(cache_dir() / '.lock', 'w') as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def _cached(name, inputs, make):
+    """The artefact name-HASH in the cache, made by make(path) when it is not there yet."""
+    digest = hashlib.sha256(repr(inputs).encode()).hexdigest()[:12]
+    path = cache_dir() / f'{name}-{digest}'
+    if path.exists():
+        return path
+    with _locked():
+        if path.exists():
+            return path
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=f'.{name}-') as tmp:
+            made = pathlib.Path(tmp) / 'new'
+            make(made)
+            made.rename(path)
+        say(f'{path.name} made in {time.monotonic() - started:.1f} s')
+    return path
+
+
+def _package_of(flavour):
+    """linux-image-amd64 is empty and depends on the kernel of the day: that one's name."""
+    meta = 'linux-image-amd64' if flavour == 'kernel' else 'linux-image-cloud-amd64'
+    out = run('apt-cache', 'show', '--no-all-versions', meta, stdout=subprocess.PIPE, text=True)
+    found = re.search(r'^Depends:.*?(linux-image-[0-9][^ ,]*)', out.stdout, re.M)
+    if not found:
+        raise RuntimeError(f'apt-cache show {meta}: names no kernel package; run apt-get update')
+    return found.group(1)
+
+
+def kernel(flavour):
+    """Directory of an unpacked Debian kernel: flavour 'kernel' (amd64) or 'cloud' (cloud-amd64).
+
+    A kernel already in the cache is used as it is, so tests need no network once set up.
+    """
+    have = sorted(cache_dir().glob(f'{flavour}-linux-image-*'))
+    if have:
+        return have[-1]
+    package = _package_of(flavour)
+
+    def make(path):
+        with tempfile.TemporaryDirectory() as tmp:
+            run('apt-get', '-qq', '-o', 'APT::Sandbox::User=root', 'download', package, cwd=tmp)
+            deb, = pathlib.Path(tmp).glob('*.deb')
+            run('dpkg-deb', '-x', str(deb), str(path))
+        # Sounds, graphics and the like would be a third of a gigabyte of cache.
+        for part in ('sound', 'drivers/gpu', 'drivers/media', 'drivers/staging',
+                     'drivers/infiniband', 'drivers/iio', 'drivers/scsi'):
+            for tree in path.glob(f'lib/modules/*/kernel/{part}'):
+                shutil.rmtree(tree)
+
+    return _cached(f'{flavour}-{package}', package, make)
+
+
+def vmlinuz(flavour):
+    path, = kernel(flavour).glob('boot/vmlinuz-*')
+    return path
+
+
+def modules(flavour):
+    return initrd.Modules(kernel(flavour) / 'lib' / 'modules')
+
+
+def guest_initrd(name, main, names=(), files=None):
+    """Path of a busybox initrd for the cloud kernel; see initrd.busybox_initrd."""
+    key = [main, sorted(names), str(kernel('cloud')), (HERE / 'initrd.py').read_bytes()]
+    for where, what in sorted((files or {}).items()):
+        key.append((where, what if isinstance(what, bytes) else pathlib.Path(what).read_bytes()))
+
+    def make(path):
+        path.write_bytes(initrd.busybox_initrd(main, modules('cloud'), names, files))
+
+    return _cached(f'guest-{name}.cpio', key, make)
+
+
+def lab_initrd():
+    """The lab's first root: busybox, modules, tests/lab/init."""
+    script = (HERE / 'init').read_text()
+
+    def make(path):
+        path.write_bytes(initrd.busybox_initrd(script, modules('kernel'), LAB_MODULES))
+
+    return _cached('lab.cpio', [script, LAB_MODULES, str(kernel('kernel')),
+                                (HERE / 'initrd.py').read_bytes()], make)
+
+
+_DISK_MAIN = '''
+mount -t ext4 -o ro /dev/vda /newroot || exec sh
+umount /dev/pts
+mount --move /dev /newroot/dev
+mount --move /proc /newroot/proc
+mount --move /sys /newroot/sys
+exec switch_root /newroot /sbin/init
+'''
+
+
+def disk_initrd():
+    """An initrd that mounts /dev/vda and hands over to its /sbin/init."""
+    return guest_initrd('disk', _DISK_MAIN, GUEST_DISK_MODULES)
+
+
+def debian_disk():
+    """Path of a raw ext4 disk with Debian, systemd, a serial login (root, no password), networkd.
+
+    Copy it before use: tests write to it.
+    """
+    custom = HERE / 'debian-customize'
+    key = [DEBIAN_PACKAGES, DEBIAN_MIB, custom.read_bytes()]
+
+    def make(path):
+        with tempfile.TemporaryDirectory(dir=cache_dir(), prefix='.debian-') as tmp:
+            tar = pathlib.Path(tmp) / 'root.tar'
+            tree = pathlib.Path(tmp) / 'root'
+            run('mmdebstrap', '--quiet', '--variant=minbase', f'--include={DEBIAN_PACKAGES}',
+                '--dpkgopt=path-exclude=/usr/share/doc/*', '--dpkgopt=path-exclude=/usr/share/man/*',
+                '--dpkgopt=path-exclude=/usr/share/locale/*', f'--customize-hook={custom} "$1"',
+                'bookworm', str(tar))
+            tree.mkdir()
+            run('tar', '-xf', str(tar), '-C', str(tree), '--numeric-owner')
+            run('mke2fs', '-q', '-t', 'ext4', '-L', 'debian', '-E', 'lazy_itable_init=0',
+                '-d', str(tree), str(path), f'{DEBIAN_MIB}M')
+
+    return _cached('debian.raw', key, make)
+
+
+ALL = {
+    'kernel': lambda: vmlinuz('kernel'),
+    'cloud': lambda: vmlinuz('cloud'),
+    'lab-initrd': lab_initrd,
+    'disk-initrd': disk_initrd,
+    'debian': debian_disk,
+}
+
+
+def main(argv):
+    wanted = argv[1:] or ['all']
+    names = list(ALL) if wanted == ['all'] else wanted
+    for name in names:
+        if name not in ALL:
+            print(f'artefacts: {name}: not one of all, {", ".join(ALL)}', file=sys.stderr)
+            return 2
+    for name in names:
+        print(f'{name} {ALL[name]()}', flush=True)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))
