@@ -4,7 +4,11 @@
  * Classes: stdio (with the Ctrl-A escape), pty, unix socket (server), file (output only), null.
  *
  * A back end never blocks: chr_write() takes what fits and calls `writable` later. Input is offered
- * only while the front end says that it has room (chr_set_ready). All on the loop thread.
+ * only while the front end says that it has room (chr_set_ready).
+ *
+ * Threads: chr_write(), chr_set_ready() and chr_size() may be called from any thread, under the
+ * front end's lock. The callbacks of the front end run on the loop thread with no lock of the back
+ * end held. Opening, attaching and closing: the loop thread, or while no thread runs the loop.
  */
 #ifndef CHR_CHR_H
 #define CHR_CHR_H
@@ -13,12 +17,15 @@
 #include "base/err.h"
 #include "base/loop.h"
 
+#define CHR_OUT_MAX 65536 /* bytes that wait for a slow reader before chr_write() runs short */
+
 struct chr;
 
 struct chr_front {
     void (*input)(void *opaque, const uint8_t *buf, size_t len); /* at most what `ready` allowed */
     void (*writable)(void *opaque);                              /* after a short chr_write() */
-    void (*opened)(void *opaque, bool open);                     /* a peer came or went */
+    void (*opened)(void *opaque, bool open); /* a peer came or went; may be NULL */
+    void (*resized)(void *opaque, uint16_t cols, uint16_t rows); /* of the terminal; may be NULL */
     void *opaque;
 };
 
@@ -36,10 +43,20 @@ MUST_USE int chr_open(const char *spec, struct loop *loop,
 void chr_close(struct chr *chr); /* restores the terminal; accepts NULL */
 const char *chr_name(const struct chr *chr);
 
+/* One front end a back end; NULL detaches. The struct is copied. Starts with no room. */
 void chr_attach(struct chr *chr, const struct chr_front *front);
 /* Bytes taken, 0 to len. With nobody connected everything is taken and dropped. */
 size_t chr_write(struct chr *chr, const uint8_t *buf, size_t len);
 /* The front end has room for `room` bytes (0 = stop offering input). */
 void chr_set_ready(struct chr *chr, size_t room);
+/* A peer is there. */
+bool chr_is_open(struct chr *chr);
+/* Size of the terminal behind it; false when there is none. */
+bool chr_size(struct chr *chr, uint16_t *ret_cols, uint16_t *ret_rows);
+/* For whoever shares the terminal of a stdio console (the control prompt): while muted, input goes
+ * to `input` instead of the front end and output of the front end waits. NULL ends it. No effect
+ * on other classes. Loop thread. */
+void chr_mute(struct chr *chr, void (*input)(void *opaque, const uint8_t *buf, size_t len),
+              void *opaque);
 
 #endif

@@ -14,7 +14,8 @@
 #include "base/bits.h"
 #include "base/err.h"
 
-#define NETBE_MAX_QUEUES 8
+#define NETBE_MAX_QUEUES   8
+#define NETBE_VNET_HDR_LEN 12
 
 struct netbe;
 
@@ -27,6 +28,9 @@ struct netbe_class {
     void (*close)(struct netbe *be);
     /* Tells the back end which offloads the guest accepts (TUN_F_*). NULL = none can be had. */
     int (*set_offload)(struct netbe *be, unsigned tun_flags);
+    /* Tells the back end that the guest uses the first `n` queues (1 to nqueues): frames must not
+     * go to the others. NULL = has one queue. */
+    int (*set_queues)(struct netbe *be, unsigned n);
 };
 
 /* The parsed value of one --net option; filled by the command line, copied by netbe_open(). */
@@ -42,9 +46,9 @@ struct netbe {
     const struct netbe_class *cls;
     struct netbe_opts opts;
     unsigned nqueues;
-    int fd[NETBE_MAX_QUEUES]; /* non-blocking; one frame a read/write */
-    bool vnet_hdr;
-    unsigned offloads; /* TUN_F_* that set_offload() can turn on */
+    int fd[NETBE_MAX_QUEUES]; /* non-blocking; one frame a read/write; -1 = frames go nowhere */
+    bool vnet_hdr;            /* 12 bytes, little-endian (struct virtio_net_hdr_mrg_rxbuf) */
+    unsigned offloads;        /* TUN_F_* that set_offload() can turn on */
     void *state;
 };
 
