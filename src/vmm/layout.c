@@ -19,7 +19,7 @@ static_assert(LAYOUT_PVH_INFO + 0x1000 <= LAYOUT_ZERO_PAGE, "");
 static_assert(LAYOUT_ZERO_PAGE + 0x1000 < LAYOUT_BOOT_STACK, "");
 static_assert(LAYOUT_BOOT_STACK < LAYOUT_BOOT_PML4, "");
 static_assert(LAYOUT_BOOT_PT_END <= LAYOUT_CMDLINE, "");
-static_assert(LAYOUT_CMDLINE + LAYOUT_CMDLINE_MAX <= LAYOUT_CONV_RAM_END, "");
+static_assert(LAYOUT_SETUP_DATA + 0x1000 <= LAYOUT_CONV_RAM_END, "");
 static_assert(LAYOUT_ACPI_BASE < LAYOUT_ACPI_END && LAYOUT_RSDP % 16 == 0, "");
 static_assert(LAYOUT_KERNEL_MIN < LAYOUT_RAM_MIN, "the smallest VM has room for a kernel");
 

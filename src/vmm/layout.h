@@ -56,6 +56,7 @@
 #define LAYOUT_BOOT_PT_END   (LAYOUT_BOOT_PD + LAYOUT_BOOT_PD_COUNT * 0x1000) /* 0xf000 */
 #define LAYOUT_CMDLINE       UINT64_C(0x20000)
 #define LAYOUT_CMDLINE_MAX   UINT64_C(0x10000) /* with the final NUL */
+#define LAYOUT_SETUP_DATA      (LAYOUT_CMDLINE + LAYOUT_CMDLINE_MAX) /* Linux: random seed, 4 KiB */
 #define LAYOUT_KERNEL_MIN    LAYOUT_1MIB       /* no kernel is loaded below */
 
 /* Selectors of the boot GDT: those that Linux asks for (boot.rst "64-bit BOOT PROTOCOL"). */
