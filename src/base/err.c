@@ -2,6 +2,7 @@
 #include "base/err.h"
 
 #include <assert.h>
+#include <libintl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +12,7 @@ int err_set(struct err *err, int code, const char *fmt, ...)
     assert(code < 0);
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+    (void)vsnprintf(err->msg, sizeof(err->msg), gettext(fmt), ap);
     va_end(ap);
     err->code = code;
     return code;
@@ -22,7 +23,7 @@ int err_set_errno(struct err *err, int code, const char *fmt, ...)
     assert(code < 0);
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+    (void)vsnprintf(err->msg, sizeof(err->msg), gettext(fmt), ap);
     va_end(ap);
     size_t len = strlen(err->msg);
     (void)snprintf(err->msg + len, sizeof(err->msg) - len, ": %s", strerrordesc_np(-code));
@@ -36,7 +37,7 @@ int err_prefix(struct err *err, const char *fmt, ...)
     memcpy(old, err->msg, sizeof(old));
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+    (void)vsnprintf(err->msg, sizeof(err->msg), gettext(fmt), ap);
     va_end(ap);
     size_t len = strlen(err->msg);
     (void)snprintf(err->msg + len, sizeof(err->msg) - len, "%s", old);

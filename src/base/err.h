@@ -11,6 +11,9 @@
  *         fprintf(stderr, "posada: %s\n", err.msg);
  *     }
  *
+ * `fmt` is English and is translated here (gettext), so callers need no markers: xgettext knows
+ * these functions (po/).
+ *
  * Guest errors are not errors of ours (see vmm/dev/dev.h: dev_guest_bug), and bugs of ours are
  * asserts.
  */
