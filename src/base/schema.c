@@ -439,8 +439,8 @@ static int schema_parse_one(const struct schema *schema, void *obj, int argc, ch
     return rc < 0 ? err_prefix(err, "--") : 0;
 }
 
-int schema_parse_argv(const struct schema *schema, void *obj, int argc, char **argv, int *ret_first,
-                      struct err *err)
+int schema_parse_options(const struct schema *schema, void *obj, int argc, char **argv,
+                         int *ret_first, struct err *err)
 {
     int i = 1;
     while (i < argc && argv[i][0] == '-' && argv[i][1] != '\0') {
@@ -454,5 +454,12 @@ int schema_parse_argv(const struct schema *schema, void *obj, int argc, char **a
         }
     }
     *ret_first = i;
-    return schema_check(schema, obj, err);
+    return 0;
+}
+
+int schema_parse_argv(const struct schema *schema, void *obj, int argc, char **argv, int *ret_first,
+                      struct err *err)
+{
+    int rc = schema_parse_options(schema, obj, argc, argv, ret_first, err);
+    return rc < 0 ? rc : schema_check(schema, obj, err);
 }

@@ -84,6 +84,9 @@ MUST_USE int schema_parse_group(const struct schema *schema, void *obj, const ch
  * operand; *ret_first is the index of what is left. Runs the check. */
 MUST_USE int schema_parse_argv(const struct schema *schema, void *obj, int argc, char **argv,
                                int *ret_first, struct err *err);
+/* The same without the check, where more comes from elsewhere (a file) before it is whole. */
+MUST_USE int schema_parse_options(const struct schema *schema, void *obj, int argc, char **argv,
+                                  int *ret_first, struct err *err);
 /* Required fields and the check; schema_parse_argv() has done it. */
 MUST_USE int schema_check(const struct schema *schema, const void *obj, struct err *err);
 

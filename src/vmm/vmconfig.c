@@ -178,7 +178,15 @@ static const struct schema net_schema = {
 #define VM(member) .offset = offsetof(struct vmconfig, member)
 
 static const struct schema_field vmconfig_fields[] = {
-    {.name = "kernel",
+    {.name = "file",
+     .letter = 'f',
+     .arg = "FILE.yaml",
+     .type = SCHEMA_STR,
+     .min = 1,
+     VM(file),
+     .complete = "file",
+     .help = "read options from a YAML file, with the names below; the command line wins" },
+    { .name = "kernel",
      .arg = "FILE",
      .type = SCHEMA_STR,
      .min = 1,
@@ -335,7 +343,7 @@ static const struct schema_field vmconfig_fields[] = {
      .type = SCHEMA_FLAG,
      VM(json),
      .help = "print one JSON object about the run on stdout when it ends" },
-    { 0                                     },
+    { 0             },
 };
 
 static int vmconfig_check(const void *obj, struct err *err)

@@ -38,6 +38,7 @@ struct vmconfig_net {
 };
 
 struct vmconfig {
+    char *file; /* YAML file with more options; `posada run` resolves it, posada-vmm refuses it */
     char *kernel;
     char *initrd;
     char *append;

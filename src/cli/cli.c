@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int cli_exit_code(const struct err *err)
+{
+    switch (-err->code) {
+    case ENOENT:
+        return CLI_EXIT_NOT_FOUND;
+    case EEXIST:
+    case EBUSY:
+        return CLI_EXIT_STATE;
+    case EACCES:
+    case EPERM:
+        return CLI_EXIT_FORBIDDEN;
+    case ETIMEDOUT:
+        return CLI_EXIT_TIMEOUT;
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EPIPE:
+        return CLI_EXIT_UNREACHABLE;
+    default:
+        return CLI_EXIT_FAILED;
+    }
+}
+
+int cli_fail(const char *command, const struct err *err)
+{
+    fprintf(stderr, "posada %s: %s\n", command, err->msg);
+    return cli_exit_code(err);
+}
+
+int cli_usage(const char *command, const struct err *err)
+{
+    fprintf(stderr, "posada %s: %s\n", command, err->msg);
+    fprintf(stderr, _("Try 'posada %s --help'.\n"), command);
+    return CLI_EXIT_USAGE;
+}
+
+char *cli_program_path(const char *name)
+{
+    char self[PATH_MAX];
+    char *path = NULL;
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (n > 0) {
+        self[n] = '\0';
+        *(strrchr(self, '/') + 1) = '\0';
+        if (asprintf(&path, "%s%s", self, name) < 0) {
+            abort();
+        }
+        if (access(path, X_OK) == 0) {
+            return path;
+        }
+        free(path);
+    }
+    path = strdup(name);
+    if (path == NULL) {
+        abort();
+    }
+    return path;
+}
+
+bool cli_wants_help(int argc, char **argv)
+{
+    return argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+}
