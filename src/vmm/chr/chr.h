@@ -25,6 +25,7 @@ struct chr_front {
     void (*input)(void *opaque, const uint8_t *buf, size_t len); /* at most what `ready` allowed */
     void (*writable)(void *opaque);                              /* after a short chr_write() */
     void (*opened)(void *opaque, bool open); /* a peer came or went; may be NULL */
+    void (*brk)(void *opaque);               /* Ctrl-A b: a line break; may be NULL */
     void (*resized)(void *opaque, uint16_t cols, uint16_t rows); /* of the terminal; may be NULL */
     void *opaque;
 };
@@ -35,8 +36,10 @@ enum chr_escape {
     CHR_ESCAPE_MONITOR, /* Ctrl-A c: to the control prompt and back */
 };
 
-/* `spec`: "stdio", "pty", "unix:PATH", "file:PATH", "null". Where a pty or socket was made, its
- * name is in chr_name(). `escape` may be NULL. */
+/* Opens a back end on `loop`. `spec`: "stdio", "pty", "unix:PATH", "file:PATH", "null" (the rows of
+ * chrs.def). Where a pty or socket was made, its name is in chr_name(). `escape` (may be NULL) is
+ * called on the loop thread. Returns 0; -EINVAL for a bad spec, -EBUSY for a second stdio or a
+ * socket that somebody serves, or what the host said. */
 MUST_USE int chr_open(const char *spec, struct loop *loop,
                       void (*escape)(void *opaque, enum chr_escape what), void *opaque,
                       struct chr **ret_chr, struct err *err);
