@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libsoftkvm: the Linux KVM ioctl ABI (Documentation/virt/kvm/api.rst, Linux 6.1) in user space.
+ *
+ * Use it as /dev/kvm, with these calls in the place of open, ioctl, mmap and close:
+ *
+ *     int sys = softkvm_open();
+ *     int vm = softkvm_ioctl(sys, KVM_CREATE_VM, 0);
+ *     int cpu = softkvm_ioctl(vm, KVM_CREATE_VCPU, 0);
+ *     struct kvm_run *run = softkvm_mmap(cpu, size);   (size: KVM_GET_VCPU_MMAP_SIZE)
+ *     softkvm_ioctl(cpu, KVM_RUN, 0);
+ *
+ * The descriptors are real ones (memfd), so numbers never clash with other files and mmap(2),
+ * dup(2) and poll(2) work on them; what each stands for is kept in a table inside the library, the
+ * only process-wide state there is.
+ *
+ * Errors: -1 with errno, as the system calls. Threads: any; KVM_RUN on one vCPU excludes the other
+ * ioctls of that vCPU, as in the kernel.
+ */
+#ifndef SOFTKVM_SOFTKVM_H
+#define SOFTKVM_SOFTKVM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define SOFTKVM_EXPORT __attribute__((visibility("default")))
+
+/* Opens a system descriptor, as open("/dev/kvm"). errno: EMFILE, ENOMEM. */
+SOFTKVM_EXPORT int softkvm_open(void);
+
+/* ioctl(2) on a descriptor of ours. errno as KVM documents; EBADF if `fd` is none of ours. */
+SOFTKVM_EXPORT int softkvm_ioctl(int fd, unsigned long request, unsigned long arg);
+
+/* Maps the run area of a vCPU descriptor. MAP_FAILED and errno on failure. Unmap with munmap(2). */
+SOFTKVM_EXPORT void *softkvm_mmap(int fd, size_t size);
+
+/* Closes a descriptor; objects live until the last descriptor to them or their children is gone. */
+SOFTKVM_EXPORT int softkvm_close(int fd);
+
+/* True if `fd` is a descriptor of ours. */
+SOFTKVM_EXPORT bool softkvm_owns(int fd);
+
+/* Another number for the same object (after dup(2) gave new_fd). */
+SOFTKVM_EXPORT int softkvm_dup(int fd, int new_fd);
+
+/* Makes a vCPU that is in KVM_RUN return with EINTR, as a caught signal does for the kernel's KVM.
+ * Any thread, also from a signal handler. */
+SOFTKVM_EXPORT int softkvm_kick(int vcpu_fd);
+
+/* Tells that memory of a VM was written behind the vCPUs' backs (device emulation), so that code
+ * decoded from it is looked at again. Not needed if an interrupt or an exit follows. */
+SOFTKVM_EXPORT int softkvm_memory_written(int vm_fd, unsigned long long gpa,
+                                          unsigned long long len);
+
+#endif
