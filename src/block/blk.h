@@ -197,9 +197,11 @@ const char *blk_queue_engine_name(const struct blk_queue *q);
 void blk_queue_submit(struct blk_queue *q, struct blk_req *req);
 /* Starts all that was submitted, as one batch. */
 void blk_queue_kick(struct blk_queue *q);
-/* Runs done() of everything that has completed; returns their number. */
+/* Runs done() of everything that has completed; returns their number. Not from a done(), which may
+ * submit and kick only. */
 unsigned blk_queue_reap(struct blk_queue *q);
-/* Blocks until nothing is in flight (running done()s). For reset, pause and close. */
+/* Blocks until nothing is in flight or waiting (running done()s). For reset, pause and close; not
+ * from a done(). */
 void blk_queue_drain(struct blk_queue *q);
 
 #endif

@@ -31,6 +31,19 @@ int blk_iov_slice(struct iovec *dst, const struct iovec *iov, int niov, uint64_t
     return used;
 }
 
+void blk_iov_advance(struct iovec **iov, int *niov, size_t done)
+{
+    while (*niov > 0 && done >= (*iov)->iov_len) {
+        done -= (*iov)->iov_len;
+        (*iov)++;
+        (*niov)--;
+    }
+    if (*niov > 0) {
+        (*iov)->iov_base = (char *)(*iov)->iov_base + done;
+        (*iov)->iov_len -= done;
+    }
+}
+
 /* Calls for each run of memory in [skip, skip + len). */
 #define FOR_EACH_RUN(base, part, body)                                                             \
     for (int i = 0; i < niov && len > 0; i++) {                                                    \

@@ -16,6 +16,8 @@ uint64_t blk_iov_len(const struct iovec *iov, int niov);
  * many are used. */
 int blk_iov_slice(struct iovec *dst, const struct iovec *iov, int niov, uint64_t skip,
                   uint64_t len);
+/* Moves *iov and *niov on by `done` bytes, changing the entries. */
+void blk_iov_advance(struct iovec **iov, int *niov, size_t done);
 void blk_iov_zero(const struct iovec *iov, int niov, uint64_t skip, uint64_t len);
 void blk_iov_from_buf(const struct iovec *iov, int niov, uint64_t skip, const void *buf,
                       size_t len);

@@ -206,20 +206,6 @@ static int file_close(struct blk *blk)
 
 /* Plain I/O: whole, or an error. */
 
-/* Moves *iov, *niov on by `done` bytes, changing the entries. */
-static void advance(struct iovec **iov, int *niov, size_t done)
-{
-    while (*niov > 0 && done >= (*iov)->iov_len) {
-        done -= (*iov)->iov_len;
-        (*iov)++;
-        (*niov)--;
-    }
-    if (*niov > 0) {
-        (*iov)->iov_base = (char *)(*iov)->iov_base + done;
-        (*iov)->iov_len -= done;
-    }
-}
-
 static int transfer(const struct state *s, bool write, uint64_t offset, struct iovec *iov, int niov)
 {
     while (niov > 0) {
@@ -240,7 +226,7 @@ static int transfer(const struct state *s, bool write, uint64_t offset, struct i
             return 0;
         }
         offset += (size_t)got;
-        advance(&iov, &niov, (size_t)got);
+        blk_iov_advance(&iov, &niov, (size_t)got);
         if (s->direct && offset % s->offset_align != 0 && niov > 0) {
             /* A direct read ended inside a unit: that is the end of the file. A direct write that
              * did so cannot be continued. */
@@ -499,7 +485,7 @@ static int file_info(struct blk *blk, blk_info_fn *fn, void *opaque, struct err 
     }
     struct blk_info_item item = { .type = BLK_INFO_BYTES };
     item.key = "file_size";
-    item.number = blk->size;
+    item.number = blk->regular ? (uint64_t)st.st_size : blk->size;
     fn(opaque, &item);
     if (blk->regular) {
         item.key = "allocated_size";
