@@ -21,7 +21,6 @@ static_assert(LAYOUT_BOOT_STACK < LAYOUT_BOOT_PML4, "");
 static_assert(LAYOUT_BOOT_PT_END <= LAYOUT_CMDLINE, "");
 static_assert(LAYOUT_SETUP_DATA + 0x1000 <= LAYOUT_CONV_RAM_END, "");
 static_assert(LAYOUT_ACPI_BASE < LAYOUT_ACPI_END && LAYOUT_RSDP % 16 == 0, "");
-static_assert(LAYOUT_KERNEL_MIN < LAYOUT_RAM_MIN, "the smallest VM has room for a kernel");
 
 int layout_init(struct layout *ret, uint64_t ram_size, unsigned phys_bits, struct err *err)
 {
@@ -32,8 +31,8 @@ int layout_init(struct layout *ret, uint64_t ram_size, unsigned phys_bits, struc
     if (ram_size < LAYOUT_RAM_MIN || ram_size % LAYOUT_RAM_ALIGN != 0) {
         return err_set(err, -EINVAL,
                        "guest memory of %" PRIu64 " bytes: must be a multiple of %" PRIu64
-                       " MiB, at least %" PRIu64 " MiB",
-                       ram_size, (uint64_t)(LAYOUT_RAM_ALIGN / MIB),
+                       " KiB, at least %" PRIu64 " MiB",
+                       ram_size, (uint64_t)(LAYOUT_RAM_ALIGN / KIB),
                        (uint64_t)(LAYOUT_RAM_MIN / MIB));
     }
     uint64_t limit = BIT64(phys_bits);

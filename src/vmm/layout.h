@@ -31,8 +31,8 @@
 
 #define LAYOUT_LOW_RAM_END   (2 * GIB) /* 0x80000000: more RAM goes above 4 GiB */
 #define LAYOUT_HIGH_RAM_BASE (4 * GIB) /* 0x1_0000_0000 */
-#define LAYOUT_RAM_MIN       (2 * MIB)
-#define LAYOUT_RAM_ALIGN     (2 * MIB) /* so that both pieces suit huge pages */
+#define LAYOUT_RAM_MIN       (1 * MIB)
+#define LAYOUT_RAM_ALIGN     (4 * KIB)
 
 #define LAYOUT_CONV_RAM_END UINT64_C(0x9fc00) /* 639 KiB: the last KiB is the EBDA's by custom */
 #define LAYOUT_VGA_BASE     UINT64_C(0xa0000)
@@ -55,9 +55,9 @@
 #define LAYOUT_BOOT_PD_COUNT 4                           /* 1 GiB each in 2 MiB pages: 4 GiB */
 #define LAYOUT_BOOT_PT_END   (LAYOUT_BOOT_PD + LAYOUT_BOOT_PD_COUNT * 0x1000) /* 0xf000 */
 #define LAYOUT_CMDLINE       UINT64_C(0x20000)
-#define LAYOUT_CMDLINE_MAX   UINT64_C(0x10000) /* with the final NUL */
-#define LAYOUT_SETUP_DATA      (LAYOUT_CMDLINE + LAYOUT_CMDLINE_MAX) /* Linux: random seed, 4 KiB */
-#define LAYOUT_KERNEL_MIN    LAYOUT_1MIB       /* no kernel is loaded below */
+#define LAYOUT_CMDLINE_MAX   UINT64_C(0x10000)                     /* with the final NUL */
+#define LAYOUT_SETUP_DATA    (LAYOUT_CMDLINE + LAYOUT_CMDLINE_MAX) /* Linux: random seed, 4 KiB */
+#define LAYOUT_KERNEL_MIN    LAYOUT_1MIB                           /* no kernel is loaded below */
 
 /* Selectors of the boot GDT: those that Linux asks for (boot.rst "64-bit BOOT PROTOCOL"). */
 #define LAYOUT_BOOT_CS 0x10
@@ -137,9 +137,9 @@
 #define LAYOUT_GSI_RTC      8
 #define LAYOUT_GSI_SCI      9
 #define LAYOUT_GSI_MOUSE    12
-#define LAYOUT_GSI_PIRQ     16 /* PIRQ A to H: 16 to 23 */
-#define LAYOUT_GSI_COUNT    24 /* pins of the I/O APIC */
-#define LAYOUT_GSI_MSI_BASE 24 /* engine-side numbers of MSI routes; no guest sees them */
+#define LAYOUT_GSI_PIRQ     16  /* PIRQ A to H: 16 to 23 */
+#define LAYOUT_GSI_COUNT    24u /* pins of the I/O APIC */
+#define LAYOUT_GSI_MSI_BASE 24u /* engine-side numbers of MSI routes; no guest sees them */
 
 /* LAPIC ids: vCPU n has id n. The I/O APIC's id only has to differ in the MADT. */
 #define LAYOUT_IOAPIC_ID 0

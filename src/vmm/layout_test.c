@@ -73,13 +73,13 @@ static void bad_sizes_name_the_range(void **state)
     struct layout l;
     struct err err = ERR_INIT;
     assert_int_equal(layout_init(&l, 0, 40, &err), -EINVAL);
-    assert_int_equal(layout_init(&l, 3 * MIB, 40, &err), -EINVAL);
+    assert_int_equal(layout_init(&l, 3 * MIB + 512, 40, &err), -EINVAL);
     assert_int_equal(layout_init(&l, 64 * MIB, 31, &err), -EINVAL);
     assert_int_equal(layout_init(&l, 64 * GIB, 36, &err), -EINVAL);
     /* 64 GiB of addresses, less 4 GiB below, 4 GiB of alignment and 4 GiB of window, plus low. */
     assert_non_null(strstr(err.msg, "at most 55296 MiB"));
     assert_int_equal(layout_init(&l, 54 * GIB, 36, &err), 0);
-    assert_int_equal(layout_init(&l, 54 * GIB + 2 * MIB, 36, &err), -EINVAL);
+    assert_int_equal(layout_init(&l, 54 * GIB + 4 * KIB, 36, &err), -EINVAL);
     assert_int_equal(layout_init(&l, BIT64(63), 52, &err), -EINVAL);
 }
 
