@@ -248,6 +248,8 @@ struct sk_mtrr {
 struct sk_block;
 struct sk_blocks;
 struct sk_insn;
+struct sk_irqchip;
+struct sk_lapic;
 struct sk_vm;
 
 struct sk_vcpu {
@@ -328,6 +330,9 @@ struct sk_vcpu {
 
     jmp_buf jb; /* where sk_raise() and the exits go */
 
+    struct sk_lapic *lapic;    /* irqchip/: NULL without an irqchip of ours */
+    _Atomic uint32_t sleeping; /* in sk_lapic_halt(): sk_poll_set() must futex-wake `poll` */
+
     struct sk_mmu *mmu; /* tlb.c: fetch TLB, fill journal */
     struct sk_tlb tlb_r[SK_TLB_NSETS];
     struct sk_tlb tlb_w[SK_TLB_NSETS];
@@ -366,6 +371,7 @@ struct sk_vm {
     _Atomic(struct sk_memmap *) memmap; /* phys.h */
     const struct sk_vm_ops *ops;
     void *opaque; /* the object of the layer above */
+    struct sk_irqchip *irqchip; /* NULL: the client emulates the interrupt controllers */
     _Atomic uint32_t unknown_logged;
 };
 
@@ -395,7 +401,7 @@ void sk_special_update(struct sk_vcpu *c);
  */
 void sk_run(struct sk_vcpu *c, uint64_t max_insns);
 
-/* Sets bits of c->poll. Any thread. */
+/* Sets bits of c->poll, and wakes the vCPU (futex on c->poll) if c->sleeping. Any thread. */
 void sk_poll_set(struct sk_vcpu *c, uint32_t bits);
 
 static inline bool sk_pe(const struct sk_vcpu *c)
