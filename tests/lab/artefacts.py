@@ -7,7 +7,7 @@ changed recipe makes a new one and an unchanged recipe costs nothing. The cache 
 else build/lab-cache. Nothing is installed on the machine: packages are downloaded and unpacked.
 
     artefacts.py all         build everything, print the paths
-    artefacts.py kernel|cloud|lab-initrd|debian
+    artefacts.py NAME...     only those named (the table ALL at the end)
 """
 import contextlib
 import fcntl
@@ -30,6 +30,9 @@ import initrd  # noqa: E402  (found beside this file)
 # The genuine KVM, what carries files into the lab (9p, overlay), networks and a scratch disk.
 LAB_MODULES = ('virtio_pci', '9pnet_virtio', '9p', 'overlay', 'virtio_blk', 'virtio_console', 'ext4',
                'kvm_amd', 'tun', 'bridge', 'veth', 'vhost_net', 'loop')
+GUEST_MODULES = ('virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_console', 'virtio_balloon',
+                 'virtio_rng', 'vmw_vsock_virtio_transport', 'button', 'evdev', 'pvpanic_mmio', 'pvpanic_pci',
+                 'qemu_fw_cfg', 'af_packet')
 GUEST_DISK_MODULES = ('virtio_pci', 'virtio_blk', 'ext4')
 DEBIAN_PACKAGES = ('linux-image-cloud-amd64,systemd-sysv,udev,kmod,login,passwd,iproute2,dbus,'
                    'e2fsprogs,python3-minimal,netcat-openbsd')
@@ -78,11 +81,15 @@ def _cached(name, inputs, make):
 def _package_of(flavour):
     """linux-image-amd64 is empty and depends on the kernel of the day: that one's name."""
     meta = 'linux-image-amd64' if flavour == 'kernel' else 'linux-image-cloud-amd64'
-    out = run('apt-cache', 'show', '--no-all-versions', meta, stdout=subprocess.PIPE, text=True)
-    found = re.search(r'^Depends:.*?(linux-image-[0-9][^ ,]*)', out.stdout, re.M)
-    if not found:
-        raise RuntimeError(f'apt-cache show {meta}: names no kernel package; run apt-get update')
-    return found.group(1)
+    for update in (False, True):
+        if update:
+            run('apt-get', '-qq', 'update')
+        out = subprocess.run(['apt-cache', 'show', '--no-all-versions', meta], check=False,
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        found = re.search(r'^Depends:.*?(linux-image-[0-9][^ ,]*)', out.stdout, re.M)
+        if found:
+            return found.group(1)
+    raise RuntimeError(f'apt-cache show {meta}: names no kernel package')
 
 
 def kernel(flavour):
@@ -118,16 +125,35 @@ def modules(flavour):
     return initrd.Modules(kernel(flavour) / 'lib' / 'modules')
 
 
-def guest_initrd(name, main, names=(), files=None):
+def guest_initrd(name, main, load=(), carry=(), files=None):
     """Path of a busybox initrd for the cloud kernel; see initrd.busybox_initrd."""
-    key = [main, sorted(names), str(kernel('cloud')), (HERE / 'initrd.py').read_bytes()]
+    key = [main, sorted(load), sorted(carry), str(kernel('cloud')),
+           (HERE / 'initrd.py').read_bytes()]
     for where, what in sorted((files or {}).items()):
         key.append((where, what if isinstance(what, bytes) else pathlib.Path(what).read_bytes()))
 
     def make(path):
-        path.write_bytes(initrd.busybox_initrd(main, modules('cloud'), names, files))
+        path.write_bytes(initrd.busybox_initrd(main, modules('cloud'), load, carry, files))
 
     return _cached(f'guest-{name}.cpio', key, make)
+
+
+def test_initrd():
+    """An initrd that runs the script given as posada.main=BASE64 on the kernel command line.
+
+    Modules are aboard but not loaded; the script says `need virtio_net`.
+    """
+    return guest_initrd('test', _TEST_MAIN, carry=GUEST_MODULES)
+
+
+def ready_initrd():
+    """An initrd that says READY as its first act: for measuring the time to init."""
+    return guest_initrd('ready', 'echo READY\npoweroff -f\nsleep 9')
+
+
+def shell_initrd():
+    """An initrd with all drivers loaded and a shell on the console."""
+    return guest_initrd('shell', _SHELL_MAIN, load=GUEST_MODULES)
 
 
 def lab_initrd():
@@ -135,11 +161,23 @@ def lab_initrd():
     script = (HERE / 'init').read_text()
 
     def make(path):
-        path.write_bytes(initrd.busybox_initrd(script, modules('kernel'), LAB_MODULES))
+        path.write_bytes(initrd.busybox_initrd(script, modules('kernel'), load=LAB_MODULES))
 
     return _cached('lab.cpio', [script, LAB_MODULES, str(kernel('kernel')),
                                 (HERE / 'initrd.py').read_bytes()], make)
 
+
+_TEST_MAIN = '''
+sed -n 's/.*posada\\.main=\\([^ ]*\\).*/\\1/p' /proc/cmdline | base64 -d >/script
+. /script
+'''
+
+_SHELL_MAIN = '''
+dev=$(ls /sys/class/net | grep -v lo | head -1)
+[ -n "$dev" ] && ip link set $dev up && udhcpc -q -i $dev -s /etc/udhcpc.sh >/dev/null 2>&1
+echo; echo "This is a guest of posada. Leave it with: poweroff -f, or Ctrl-A x"
+while :; do setsid cttyhack sh; done
+'''
 
 _DISK_MAIN = '''
 mount -t ext4 -o ro /dev/vda /newroot || exec sh
@@ -185,6 +223,9 @@ ALL = {
     'cloud': lambda: vmlinuz('cloud'),
     'lab-initrd': lab_initrd,
     'disk-initrd': disk_initrd,
+    'test-initrd': test_initrd,
+    'ready-initrd': ready_initrd,
+    'shell-initrd': shell_initrd,
     'debian': debian_disk,
 }
 

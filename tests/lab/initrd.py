@@ -4,7 +4,7 @@
 The archive is written directly (newc format, kernel Documentation/driver-api/early-userspace/
 buffer-format.rst), so device nodes need no privilege and the result depends only on the input.
 
-    data = busybox_initrd('echo READY; poweroff -f', modules=['virtio_blk'], kernel=k)
+    data = busybox_initrd('echo READY; poweroff -f', modules=Modules(tree), load=['virtio_blk'])
 """
 import os
 import pathlib
@@ -110,7 +110,7 @@ def busybox_path():
 
 APPLETS = '''sh mount umount insmod mkdir cat echo ls grep dmesg poweroff reboot halt switch_root sleep
 ip ifconfig route udhcpc ping nc wget dd sync cp mv rm ln chmod head tail od hexdump sha256sum md5sum
-sed awk tr cut wc sort uniq test true false ps kill killall free df date uname hostname stty setsid
+sed awk tr cut base64 wc sort uniq test true false ps kill killall free df date uname hostname stty setsid
 cttyhack nproc seq printf env tee cmp find stat mknod mktemp touch usleep time timeout nslookup
 devmem chroot pidof top vi less id arping expr basename dirname readlink blockdev httpd telnet'''.split()
 
@@ -122,6 +122,7 @@ mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/pts /tmp
 mount -t devpts pts /dev/pts
 for m in $(cat /modules/order); do insmod /modules/$m || echo "insmod $m failed"; done
+need() { for n; do for m in $(cat /modules/order.$n); do insmod /modules/$m 2>/dev/null; done; done; }
 exec 0</dev/console 1>/dev/console 2>&1
 . /main
 '''
@@ -136,18 +137,22 @@ for d in $dns; do echo "nameserver $d" >>/etc/resolv.conf; done
 '''
 
 
-def add_modules(cpio, modules, names):
-    """Put the closure of names into /modules, with the insmod order in /modules/order."""
-    paths = modules.closure(names) if modules else []
+def add_modules(cpio, modules, load, carry):
+    """Put modules into /modules: load is in the list of PID 1, carry waits for `need NAME`."""
+    load = set(load)
+    every = modules.closure(sorted(load | set(carry))) if modules else []
     cpio.mkdir('modules')
-    for path in paths:
+    for path in every:
         cpio.copy(f'modules/{path.name}', path)
-    cpio.file('modules/order', ''.join(f'{p.name}\n' for p in paths).encode())
+    for name, names in [('order', sorted(load))] + [(f'order.{n}', [n]) for n in sorted(carry)]:
+        paths = modules.closure(names) if modules else []
+        cpio.file(f'modules/{name}', ''.join(f'{p.name}\n' for p in paths).encode())
 
 
-def busybox_initrd(main, modules=None, names=(), files=None):
-    """An initrd whose PID 1 mounts the usual, loads the modules, and sources the script main.
+def busybox_initrd(main, modules=None, load=(), carry=(), files=None):
+    """An initrd whose PID 1 mounts the usual, loads modules, and sources the script main.
 
+    load: names of modules loaded at once; carry: those the script loads by `need NAME...`.
     files: {path in the guest: bytes or host path}. When main returns, PID 1 ends, which panics the
     kernel: scripts end with poweroff -f, reboot -f or a shell.
     """
@@ -159,7 +164,7 @@ def busybox_initrd(main, modules=None, names=(), files=None):
     cpio.copy('bin/busybox', busybox_path())
     for applet in APPLETS:
         cpio.symlink(f'bin/{applet}', 'busybox')
-    add_modules(cpio, modules, names)
+    add_modules(cpio, modules, load, carry)
     cpio.file('etc/udhcpc.sh', UDHCPC_SCRIPT.encode(), 0o755)
     cpio.file('init', _BUSYBOX_INIT.encode(), 0o755)
     cpio.file('main', main.encode() + b'\n')

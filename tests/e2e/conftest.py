@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fixtures and rules of the end-to-end tests.
+
+A test marked `kvm` needs CPUs that run guests natively under /dev/kvm: where there are none it is
+left to the lab, which runs the same files and only the `kvm` tests. Each test has a time limit
+(marker `seconds`, default 120): a hang is a failure, not the end of the run.
+"""
+import json
+import os
+import pathlib
+import signal
+
+import pytest
+
+import vmtest
+
+DEFAULT_SECONDS = 120
+
+
+def pytest_addoption(parser):
+    parser.addoption('--results', help='file that gets one JSON line per ended test')
+    parser.addoption('--leave-out', help='file with names of tests not to run')
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'kvm: needs hardware KVM (else runs in the lab)')
+    config.addinivalue_line('markers', 'seconds(n): time limit of the test')
+    config._results = None
+    if config.getoption('--results'):
+        config._results = open(config.getoption('--results'), 'a', encoding='utf-8', buffering=1)
+
+
+def _record(config, **row):
+    if config._results:
+        config._results.write(json.dumps(row) + '\n')
+
+
+def pytest_collection_modifyitems(config, items):
+    leave_out = set()
+    if config.getoption('--leave-out'):
+        leave_out = set(pathlib.Path(config.getoption('--leave-out')).read_text().splitlines())
+
+    def here(item):
+        if item.nodeid in leave_out:
+            return False
+        needs_kvm = item.get_closest_marker('kvm') is not None
+        return needs_kvm if vmtest.IN_LAB else not needs_kvm or vmtest.hardware_kvm()
+
+    gone = [i for i in items if not here(i)]
+    items[:] = [i for i in items if here(i)]
+    config.hook.pytest_deselected(items=gone)
+    _record(config, planned=[i.nodeid for i in items])
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    limit = item.get_closest_marker('seconds')
+    seconds = limit.args[0] if limit else DEFAULT_SECONDS
+
+    def on_alarm(_signo, _frame):
+        raise TimeoutError(f'the test passed its limit of {seconds} s')
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def pytest_runtest_logreport(report):
+    config = pytest_runtest_logreport.config
+    outcome, reason = None, ''
+    if report.failed:
+        outcome = 'failed'
+        reason = str(getattr(report.longrepr, 'reprcrash', None) or report.longrepr)
+        reason = reason.splitlines()[0][:300] if reason else report.when
+    elif report.skipped:
+        outcome = 'skipped'
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    elif report.when == 'call':
+        outcome = 'passed'
+    if outcome:
+        _record(config, name=report.nodeid, outcome=outcome, reason=reason,
+                seconds=round(report.duration, 3))
+
+
+def pytest_sessionstart(session):
+    pytest_runtest_logreport.config = session.config
+
+
+@pytest.fixture
+def posada():
+    """Starts `posada run` guests; all are ended when the test ends. See vmtest.Posada."""
+    with vmtest.Starter() as starter:
+        yield starter
+
+
+@pytest.fixture(scope='session')
+def report():
+    """report(name, **numbers): keeps a measurement for docs and `make bench`."""
+    where = os.environ.get('LAB_OUT') or str(vmtest.BUILD / 'test-results')
+    pathlib.Path(where).mkdir(parents=True, exist_ok=True)
+
+    def add(name, **numbers):
+        with open(f'{where}/measured.jsonl', 'a', encoding='utf-8') as f:
+            f.write(json.dumps({'what': name, **numbers}) + '\n')
+        print('measured', name, numbers)
+
+    return add
