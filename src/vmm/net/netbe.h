@@ -22,8 +22,7 @@ struct netbe;
 struct netbe_class {
     const char *name; /* "user", "tap", "none" */
     const char *help;
-    /* `args` is the text behind the name ("NAME,queues=2" / "hostfwd=..."): already split in keys.
-     */
+    /* Fills nqueues, fd, vnet_hdr, offloads, state. be->opts holds the options during the call. */
     int (*open)(struct netbe *be, struct err *err);
     void (*close)(struct netbe *be);
     /* Tells the back end which offloads the guest accepts (TUN_F_*). NULL = none can be had. */
@@ -33,7 +32,7 @@ struct netbe_class {
     int (*set_queues)(struct netbe *be, unsigned n);
 };
 
-/* The parsed value of one --net option; filled by the command line, copied by netbe_open(). */
+/* The parsed value of one --net option; what it points to is used only within netbe_open(). */
 struct netbe_opts {
     const char *kind;           /* "user", "tap", "none" */
     const char *ifname;         /* tap */
@@ -52,6 +51,8 @@ struct netbe {
     void *state;
 };
 
+/* Opens a back end; for "user" starts the helper and waits until it serves. Blocks up to 10 s.
+ * Returns 0; -EINVAL for bad options, or what the host said, with the object named. Any thread. */
 MUST_USE int netbe_open(const struct netbe_opts *opts, struct netbe **ret_be, struct err *err);
 void netbe_close(struct netbe *be); /* accepts NULL; ends a helper process and waits for it */
 
