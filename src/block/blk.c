@@ -72,8 +72,8 @@ static void node_free(struct blk *blk)
             log_debug("block", "close failed", "path='%s' errno='%d'", blk->path, -rc);
         }
     }
-    blk_close(blk->backing);
-    blk_close(blk->file);
+    node_free(blk->backing);
+    node_free(blk->file);
     free(blk->state);
     free(blk->path);
     free(blk);

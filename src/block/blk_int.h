@@ -71,9 +71,9 @@ struct blk_class {
      * backing name in its header calls blk_backing_open() unless opts->no_backing. close() also
      * runs after a failed open(), with whatever state that left behind. */
     int (*open)(struct blk *blk, const struct blk_opts *opts, const char *arg, struct err *err);
-    /* Writes back what is cached, frees what hangs off blk->state. blk->file is still open; the
-     * core closes it (and blk->backing) afterwards. Optional. Returns the first failure, which is
-     * logged: who needs to know flushes before. */
+    /* Frees what hangs off blk->state. blk_flush() has been called; a class that writes here after
+     * that (a clean mark) flushes blk->file itself. blk->file is still open; the core closes it
+     * (and blk->backing) afterwards. Optional. Returns the first failure, which is logged only. */
     int (*close)(struct blk *blk);
 
     /* Synchronous; may block. `len` is the sum of the iov. */
