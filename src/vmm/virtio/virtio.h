@@ -38,9 +38,12 @@ struct virtio_type {
     /* Status 0, a system reset, or done: drop all popped elements (requests still in a back end
      * are detached and complete into nothing). */
     void (*reset)(struct virtio_dev *vdev);
+    /* The driver resets one queue (VIRTIO_F_RING_RESET): as reset(), for that queue's elements.
+     * NULL: the feature is not offered. */
+    void (*queue_reset)(struct virtio_dev *vdev, struct virtq *vq);
 };
 
-struct virtio_transport_ops;
+struct virtio_pci;
 
 struct virtio_dev {
     struct dev *dev;
@@ -48,8 +51,9 @@ struct virtio_dev {
     uint64_t device_features; /* offered */
     uint64_t driver_features; /* accepted */
     uint8_t status;
-    bool live;    /* DRIVER_OK and not NEEDS_RESET */
-    bool stopped; /* the VM is paused: no queue is touched */
+    uint8_t old_status; /* shown while a reset waits for buffers still in a back end */
+    bool live;          /* DRIVER_OK and not NEEDS_RESET */
+    bool stopped;       /* the VM is paused: no queue is touched */
     unsigned nqueues;
     struct virtq *queue;
     uint8_t *config;
@@ -63,7 +67,10 @@ struct virtio_dev {
 MUST_USE int virtio_dev_init(struct virtio_dev *vdev, struct dev *dev,
                              const struct virtio_type *type, unsigned nqueues, uint16_t queue_size,
                              uint64_t features, struct err *err);
+/* Frees the queues: every popped element must have been freed. Accepts one whose init failed. */
 void virtio_dev_done(struct virtio_dev *vdev);
+/* For dev_class.reset: power-on state, including the PCI function. The machine stops its devices
+ * before it resets them, so that no back end writes into the new guest's memory. */
 void virtio_dev_reset(struct virtio_dev *vdev);
 /* For dev_class.stop / .start: after stop no queue is touched; start looks at all queues. */
 void virtio_dev_stop(struct virtio_dev *vdev);

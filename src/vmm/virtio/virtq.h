@@ -2,7 +2,8 @@
 /*
  * The device side of a virtqueue: split and packed rings, indirect descriptors, event index
  * (virtio 1.2 §2.6 to §2.8). The ring is hostile: each descriptor is read once, checked and copied
- * into a virtq_elem; a chain has at most the queue's size of buffers and VIRTQ_MAX_IOV host pieces.
+ * into a virtq_elem; a chain has at most the queue's size of descriptors in the ring, an indirect
+ * table at most VIRTQ_MAX_IOV, and all of it at most VIRTQ_MAX_IOV host pieces.
  *
  *     struct virtq_elem *e;
  *     while ((rc = virtq_pop(vq, &e)) > 0) {
@@ -37,6 +38,7 @@ struct virtq_elem {
     uint64_t out_len;
     uint64_t in_len;
     uint32_t generation; /* of the queue when popped: a push after a reset only frees */
+    struct virtq *vq;    /* where it came from; outlives it */
     struct iovec *out;
     struct iovec *in;
 };
@@ -48,13 +50,22 @@ struct virtq {
     uint16_t max_size;
     bool ready;
     bool broken;
+    bool resetting; /* reset on its own, and not enabled again yet */
     uint16_t msix_vector;
     gpa_t desc, driver, device; /* the three areas */
     uint32_t generation;
-    struct virtq_ring *ring; /* private to virtq.c */
+    unsigned outstanding;    /* elements alive, of this and of earlier generations */
+    struct virtq_ring *ring; /* private to virtq*.c; NULL while not ready */
 };
 
-/* 1 = *ret_elem, 0 = the ring is empty, -EPROTO = broken ring (reported already). -ENOMEM. */
+/* True while the element's buffers are still the driver's request: no reset came in between. */
+static inline bool virtq_elem_current(const struct virtq_elem *elem)
+{
+    return elem->generation == elem->vq->generation;
+}
+
+/* 1 = *ret_elem, 0 = the ring is empty (or the device is not live, or stopped), -EPROTO = broken
+ * ring (reported already). -ENOMEM. */
 MUST_USE int virtq_pop(struct virtq *vq, struct virtq_elem **ret_elem);
 /* Puts back the newest popped element(s), as if not popped (a net device without room). */
 void virtq_unpop(struct virtq *vq, struct virtq_elem *take_elem);
