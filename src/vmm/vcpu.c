@@ -9,7 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/thread.h"
-#include "vmm/cpuid.h"
+#include "vmm/guest_cpuid.h"
 #include "vmm/vcpu_int.h"
 
 /* Interrupts KVM_RUN. All threads have it blocked but the vCPUs'. */
@@ -166,14 +166,14 @@ static int vcpu_create(struct vcpu *v, struct err *err)
         return err_set_errno(err, -errno, "engine '%s': cannot map vCPU %u", hv->name, v->index);
     }
     size_t size = sizeof(*c->cpuid) + c->cpuid->nent * sizeof(c->cpuid->entries[0]);
-    /* Room for the topology entries that cpuid_set_vcpu() adds. */
+    /* Room for the topology entries that guest_cpuid_set_vcpu() adds. */
     CLEANUP_FREE struct kvm_cpuid2 *cpuid =
-        calloc(1, sizeof(*cpuid) + CPUID_MAX_ENTRIES * sizeof(cpuid->entries[0]));
+        calloc(1, sizeof(*cpuid) + GUEST_CPUID_MAX_ENTRIES * sizeof(cpuid->entries[0]));
     if (cpuid == NULL) {
         return err_set(err, -ENOMEM, "vCPU %u: out of memory", v->index);
     }
     memcpy(cpuid, c->cpuid, size);
-    cpuid_set_vcpu(cpuid, v->index, c->count);
+    guest_cpuid_set_vcpu(cpuid, v->index, c->count);
     int rc = vcpu_ioctl(v, KVM_SET_CPUID2, cpuid);
     if (rc < 0) {
         return err_set_errno(err, rc, "engine '%s': CPUID of vCPU %u", hv->name, v->index);

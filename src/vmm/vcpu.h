@@ -38,7 +38,7 @@ enum vcpu_event {
 
 struct vcpu_config {
     const struct vm *vm;
-    const struct kvm_cpuid2 *cpuid; /* cpuid_build(); copied a vCPU */
+    const struct kvm_cpuid2 *cpuid; /* guest_cpuid_build(); copied a vCPU */
     unsigned count;                 /* 1 to 255 */
     const int *pin;                 /* host CPU of each, or NULL */
     struct bus *pio;

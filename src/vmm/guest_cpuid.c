@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "vmm/cpuid.h"
+#include "vmm/guest_cpuid.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,37 +7,37 @@
 
 #include "base/cleanup.h"
 
-enum cpuid_reg {
-    CPUID_EAX,
-    CPUID_EBX,
-    CPUID_ECX,
-    CPUID_EDX,
+enum guest_cpuid_reg {
+    GUEST_CPUID_EAX,
+    GUEST_CPUID_EBX,
+    GUEST_CPUID_ECX,
+    GUEST_CPUID_EDX,
 };
 
 #define CPU_LEVEL_HOST 255
 
-struct cpuid_model {
+struct guest_cpuid_model {
     const char *name;
     unsigned level;
 };
 
-struct cpuid_feature {
+struct guest_cpuid_feature {
     unsigned level;
     const char *name;
     uint32_t function;
     uint32_t index;
-    enum cpuid_reg reg;
+    enum guest_cpuid_reg reg;
     unsigned bit;
 };
 
-static const struct cpuid_model cpuid_models[] = {
+static const struct guest_cpuid_model guest_cpuid_models[] = {
 #define CPU_MODEL(name, level, help) { name, level },
 #include "vmm/cpu_models.def"
 };
 
-static const struct cpuid_feature cpuid_features[] = {
+static const struct guest_cpuid_feature guest_cpuid_features[] = {
 #define CPU_FEATURE(level, name, function, index, reg, bit)                                        \
-    { level, name, function, index, CPUID_##reg, bit },
+    { level, name, function, index, GUEST_CPUID_##reg, bit },
 #include "vmm/cpu_models.def"
 };
 
@@ -45,43 +45,44 @@ static const struct cpuid_feature cpuid_features[] = {
 static const struct {
     uint32_t function;
     uint32_t index;
-    enum cpuid_reg reg;
-} cpuid_feature_regs[] = {
-    {0x1,         0, CPUID_ECX},
-    { 0x1,        0, CPUID_EDX},
-    { 0x7,        0, CPUID_EBX},
-    { 0x7,        0, CPUID_ECX},
-    { 0x7,        0, CPUID_EDX},
-    { 0x7,        1, CPUID_EAX},
-    { 0x7,        2, CPUID_EDX},
-    { 0xd,        1, CPUID_EAX},
-    { 0x80000001, 0, CPUID_ECX},
-    { 0x80000001, 0, CPUID_EDX},
-    { 0x80000007, 0, CPUID_EDX},
-    { 0x80000008, 0, CPUID_EBX},
-    { 0x80000021, 0, CPUID_EAX},
+    enum guest_cpuid_reg reg;
+} guest_cpuid_feature_regs[] = {
+    {0x1,         0, GUEST_CPUID_ECX},
+    { 0x1,        0, GUEST_CPUID_EDX},
+    { 0x7,        0, GUEST_CPUID_EBX},
+    { 0x7,        0, GUEST_CPUID_ECX},
+    { 0x7,        0, GUEST_CPUID_EDX},
+    { 0x7,        1, GUEST_CPUID_EAX},
+    { 0x7,        2, GUEST_CPUID_EDX},
+    { 0xd,        1, GUEST_CPUID_EAX},
+    { 0x80000001, 0, GUEST_CPUID_ECX},
+    { 0x80000001, 0, GUEST_CPUID_EDX},
+    { 0x80000007, 0, GUEST_CPUID_EDX},
+    { 0x80000008, 0, GUEST_CPUID_EBX},
+    { 0x80000021, 0, GUEST_CPUID_EAX},
 };
 
 /* Leaves that describe units which no model has: performance counters, processor trace, AMX, SVM.
  */
-static const uint32_t cpuid_model_drops[] = { 0xa, 0x14, 0x1d, 0x1e, 0x8000000a };
+static const uint32_t guest_cpuid_model_drops[] = { 0xa, 0x14, 0x1d, 0x1e, 0x8000000a };
 
-static uint32_t *cpuid_reg(struct kvm_cpuid_entry2 *e, enum cpuid_reg reg)
+static uint32_t *guest_cpuid_reg(struct kvm_cpuid_entry2 *e, enum guest_cpuid_reg reg)
 {
     switch (reg) {
-    case CPUID_EAX:
+    case GUEST_CPUID_EAX:
         return &e->eax;
-    case CPUID_EBX:
+    case GUEST_CPUID_EBX:
         return &e->ebx;
-    case CPUID_ECX:
+    case GUEST_CPUID_ECX:
         return &e->ecx;
-    case CPUID_EDX:
+    case GUEST_CPUID_EDX:
         break;
     }
     return &e->edx;
 }
 
-struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index)
+struct kvm_cpuid_entry2 *guest_cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t function,
+                                          uint32_t index)
 {
     for (uint32_t i = 0; i < cpuid->nent; i++) {
         struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
@@ -93,7 +94,7 @@ struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t function,
     return NULL;
 }
 
-static void cpuid_drop(struct kvm_cpuid2 *cpuid, uint32_t function)
+static void guest_cpuid_drop(struct kvm_cpuid2 *cpuid, uint32_t function)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < cpuid->nent; i++) {
@@ -105,64 +106,66 @@ static void cpuid_drop(struct kvm_cpuid2 *cpuid, uint32_t function)
 }
 
 /* Replaces all entries of an indexed leaf by `n` of them, as far as the list has room. */
-static void cpuid_put(struct kvm_cpuid2 *cpuid, const struct kvm_cpuid_entry2 *entries, uint32_t n)
+static void guest_cpuid_put(struct kvm_cpuid2 *cpuid, const struct kvm_cpuid_entry2 *entries,
+                            uint32_t n)
 {
-    cpuid_drop(cpuid, entries[0].function);
-    for (uint32_t i = 0; i < n && cpuid->nent < CPUID_MAX_ENTRIES; i++) {
+    guest_cpuid_drop(cpuid, entries[0].function);
+    for (uint32_t i = 0; i < n && cpuid->nent < GUEST_CPUID_MAX_ENTRIES; i++) {
         cpuid->entries[cpuid->nent] = entries[i];
         cpuid->entries[cpuid->nent].flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
         cpuid->nent++;
     }
 }
 
-static const struct cpuid_model *cpuid_model_find(const char *name)
+static const struct guest_cpuid_model *guest_cpuid_model_find(const char *name)
 {
-    for (size_t i = 0; i < ARRAY_LEN(cpuid_models); i++) {
-        if (strcmp(cpuid_models[i].name, name) == 0) {
-            return &cpuid_models[i];
+    for (size_t i = 0; i < ARRAY_LEN(guest_cpuid_models); i++) {
+        if (strcmp(guest_cpuid_models[i].name, name) == 0) {
+            return &guest_cpuid_models[i];
         }
     }
     return NULL;
 }
 
 /* Cuts the features to the model's, -EINVAL when one of them is missing. */
-static int cpuid_apply_model(struct kvm_cpuid2 *cpuid, const struct cpuid_model *model,
-                             struct err *err)
+static int guest_cpuid_apply_model(struct kvm_cpuid2 *cpuid, const struct guest_cpuid_model *model,
+                                   struct err *err)
 {
-    uint32_t allowed[ARRAY_LEN(cpuid_feature_regs)] = { 0 };
-    for (size_t i = 0; i < ARRAY_LEN(cpuid_features); i++) {
-        const struct cpuid_feature *f = &cpuid_features[i];
+    uint32_t allowed[ARRAY_LEN(guest_cpuid_feature_regs)] = { 0 };
+    for (size_t i = 0; i < ARRAY_LEN(guest_cpuid_features); i++) {
+        const struct guest_cpuid_feature *f = &guest_cpuid_features[i];
         if (f->level > model->level) {
             continue;
         }
-        struct kvm_cpuid_entry2 *e = cpuid_find(cpuid, f->function, f->index);
-        if (f->level > 0 && (e == NULL || (*cpuid_reg(e, f->reg) & BIT(f->bit)) == 0)) {
+        struct kvm_cpuid_entry2 *e = guest_cpuid_find(cpuid, f->function, f->index);
+        if (f->level > 0 && (e == NULL || (*guest_cpuid_reg(e, f->reg) & BIT(f->bit)) == 0)) {
             return err_set(err, -EINVAL,
                            "CPU model '%s' needs the feature '%s', which this host lacks: choose "
                            "a lower model or 'host'",
                            model->name, f->name);
         }
-        for (size_t r = 0; r < ARRAY_LEN(cpuid_feature_regs); r++) {
-            if (cpuid_feature_regs[r].function == f->function &&
-                cpuid_feature_regs[r].index == f->index && cpuid_feature_regs[r].reg == f->reg) {
+        for (size_t r = 0; r < ARRAY_LEN(guest_cpuid_feature_regs); r++) {
+            if (guest_cpuid_feature_regs[r].function == f->function &&
+                guest_cpuid_feature_regs[r].index == f->index &&
+                guest_cpuid_feature_regs[r].reg == f->reg) {
                 allowed[r] |= BIT(f->bit);
             }
         }
     }
-    for (size_t r = 0; r < ARRAY_LEN(cpuid_feature_regs); r++) {
-        struct kvm_cpuid_entry2 *e =
-            cpuid_find(cpuid, cpuid_feature_regs[r].function, cpuid_feature_regs[r].index);
+    for (size_t r = 0; r < ARRAY_LEN(guest_cpuid_feature_regs); r++) {
+        struct kvm_cpuid_entry2 *e = guest_cpuid_find(cpuid, guest_cpuid_feature_regs[r].function,
+                                                      guest_cpuid_feature_regs[r].index);
         if (e != NULL) {
-            *cpuid_reg(e, cpuid_feature_regs[r].reg) &= allowed[r];
+            *guest_cpuid_reg(e, guest_cpuid_feature_regs[r].reg) &= allowed[r];
         }
     }
-    for (size_t i = 0; i < ARRAY_LEN(cpuid_model_drops); i++) {
-        cpuid_drop(cpuid, cpuid_model_drops[i]);
+    for (size_t i = 0; i < ARRAY_LEN(guest_cpuid_model_drops); i++) {
+        guest_cpuid_drop(cpuid, guest_cpuid_model_drops[i]);
     }
     if (model->level < 3) {
-        cpuid_drop(cpuid, 0xd); /* no XSAVE below v3 */
+        guest_cpuid_drop(cpuid, 0xd); /* no XSAVE below v3 */
     } else {
-        struct kvm_cpuid_entry2 *xsave = cpuid_find(cpuid, 0xd, 0);
+        struct kvm_cpuid_entry2 *xsave = guest_cpuid_find(cpuid, 0xd, 0);
         if (xsave != NULL) {
             xsave->eax &= 7; /* x87, SSE, AVX (SDM 1 §13.1) */
             xsave->edx = 0;
@@ -173,9 +176,10 @@ static int cpuid_apply_model(struct kvm_cpuid2 *cpuid, const struct cpuid_model 
 }
 
 /* Bits that the VM adds whatever the model: the kernel reports them only in part. */
-static void cpuid_common(const struct hv *hv, int sys_fd, struct kvm_cpuid2 *cpuid, unsigned ncpus)
+static void guest_cpuid_common(const struct hv *hv, int sys_fd, struct kvm_cpuid2 *cpuid,
+                               unsigned ncpus)
 {
-    struct kvm_cpuid_entry2 *e = cpuid_find(cpuid, 0x1, 0);
+    struct kvm_cpuid_entry2 *e = guest_cpuid_find(cpuid, 0x1, 0);
     if (e != NULL) {
         e->ecx |= BIT(31); /* a hypervisor is present */
         if (hv_ioctl_int(hv, sys_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0) {
@@ -187,7 +191,7 @@ static void cpuid_common(const struct hv *hv, int sys_fd, struct kvm_cpuid2 *cpu
             e->edx |= BIT(28); /* EBX[23:16] is valid */
         }
     }
-    e = cpuid_find(cpuid, 0x80000001, 0);
+    e = guest_cpuid_find(cpuid, 0x80000001, 0);
     if (e != NULL) {
         e->ecx &= ~BIT(1);  /* CmpLegacy: set below when there are cores */
         e->ecx &= ~BIT(22); /* topology extensions: leaf 0xb is given instead */
@@ -197,42 +201,42 @@ static void cpuid_common(const struct hv *hv, int sys_fd, struct kvm_cpuid2 *cpu
     }
 }
 
-int cpuid_build(const struct hv *hv, int sys_fd, const char *model, unsigned ncpus,
-                struct kvm_cpuid2 **ret_cpuid, struct err *err)
+int guest_cpuid_build(const struct hv *hv, int sys_fd, const char *model, unsigned ncpus,
+                      struct kvm_cpuid2 **ret_cpuid, struct err *err)
 {
-    const struct cpuid_model *m = cpuid_model_find(model);
+    const struct guest_cpuid_model *m = guest_cpuid_model_find(model);
     if (m == NULL) {
         char names[128] = "";
-        for (size_t i = 0; i < ARRAY_LEN(cpuid_models); i++) {
+        for (size_t i = 0; i < ARRAY_LEN(guest_cpuid_models); i++) {
             size_t used = strlen(names);
             (void)snprintf(names + used, sizeof(names) - used, "%s%s", i > 0 ? ", " : "",
-                           cpuid_models[i].name);
+                           guest_cpuid_models[i].name);
         }
         return err_set(err, -EINVAL, "CPU model '%s' is unknown: one of %s", model, names);
     }
     CLEANUP_FREE struct kvm_cpuid2 *cpuid =
-        calloc(1, sizeof(*cpuid) + CPUID_MAX_ENTRIES * sizeof(cpuid->entries[0]));
+        calloc(1, sizeof(*cpuid) + GUEST_CPUID_MAX_ENTRIES * sizeof(cpuid->entries[0]));
     if (cpuid == NULL) {
         return err_set(err, -ENOMEM, "CPUID: out of memory");
     }
-    cpuid->nent = CPUID_MAX_ENTRIES;
+    cpuid->nent = GUEST_CPUID_MAX_ENTRIES;
     int rc = hv->ioctl(sys_fd, KVM_GET_SUPPORTED_CPUID, cpuid);
     if (rc < 0) {
         return err_set_errno(err, rc, "engine '%s': cannot read the supported CPUID", hv->name);
     }
-    cpuid->nent = MIN(cpuid->nent, (uint32_t)CPUID_MAX_ENTRIES);
+    cpuid->nent = MIN(cpuid->nent, (uint32_t)GUEST_CPUID_MAX_ENTRIES);
     if (m->level != CPU_LEVEL_HOST) {
-        rc = cpuid_apply_model(cpuid, m, err);
+        rc = guest_cpuid_apply_model(cpuid, m, err);
         if (rc < 0) {
             return rc;
         }
     }
-    cpuid_common(hv, sys_fd, cpuid, ncpus);
+    guest_cpuid_common(hv, sys_fd, cpuid, ncpus);
     *ret_cpuid = take_ptr(&cpuid);
     return 0;
 }
 
-static unsigned cpuid_id_bits(unsigned ncpus)
+static unsigned guest_cpuid_id_bits(unsigned ncpus)
 {
     unsigned bits = 0;
     while ((1u << bits) < ncpus) {
@@ -241,9 +245,9 @@ static unsigned cpuid_id_bits(unsigned ncpus)
     return bits;
 }
 
-void cpuid_set_vcpu(struct kvm_cpuid2 *cpuid, unsigned index, unsigned ncpus)
+void guest_cpuid_set_vcpu(struct kvm_cpuid2 *cpuid, unsigned index, unsigned ncpus)
 {
-    struct kvm_cpuid_entry2 *e = cpuid_find(cpuid, 0x1, 0);
+    struct kvm_cpuid_entry2 *e = guest_cpuid_find(cpuid, 0x1, 0);
     if (e != NULL) {
         e->ebx = (e->ebx & 0xffff) | (MIN(ncpus, 255u) << 16) | (index << 24);
     }
@@ -262,25 +266,25 @@ void cpuid_set_vcpu(struct kvm_cpuid2 *cpuid, unsigned index, unsigned ncpus)
             c->eax |= MIN(ncpus - 1, 63u) << 26;
         }
     }
-    unsigned bits = cpuid_id_bits(ncpus);
+    unsigned bits = guest_cpuid_id_bits(ncpus);
     const struct kvm_cpuid_entry2 topology[] = {
         {.function = 0xb, .index = 0,      .eax = 0,     .ebx = 1,       .ecx = 0 | 1 << 8, .edx = index },
         { .function = 0xb,   .index = 1,                 .eax = bits,              .ebx = ncpus,                .ecx = 1 | 2 << 8, .edx = index },
         { .function = 0xb,   .index = 2, .ecx = 2,.edx = index},
     };
-    const struct kvm_cpuid_entry2 *leaf0 = cpuid_find(cpuid, 0x0, 0);
+    const struct kvm_cpuid_entry2 *leaf0 = guest_cpuid_find(cpuid, 0x0, 0);
     if (leaf0 != NULL && leaf0->eax >= 0xb) {
-        cpuid_put(cpuid, topology, ARRAY_LEN(topology));
+        guest_cpuid_put(cpuid, topology, ARRAY_LEN(topology));
     }
-    cpuid_drop(cpuid, 0x1f); /* the newer form of 0xb: one of the two is enough */
-    e = cpuid_find(cpuid, 0x80000008, 0);
+    guest_cpuid_drop(cpuid, 0x1f); /* the newer form of 0xb: one of the two is enough */
+    e = guest_cpuid_find(cpuid, 0x80000008, 0);
     if (e != NULL) {
         e->ecx = (e->ecx & ~0xffffu) | (bits << 12) | ((ncpus - 1) & 0xff);
     }
-    cpuid_drop(cpuid, 0x8000001e);
+    guest_cpuid_drop(cpuid, 0x8000001e);
 }
 
-unsigned cpuid_phys_bits(const struct kvm_cpuid2 *cpuid)
+unsigned guest_cpuid_phys_bits(const struct kvm_cpuid2 *cpuid)
 {
     for (uint32_t i = 0; i < cpuid->nent; i++) {
         if (cpuid->entries[i].function == 0x80000008) {

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Inside of a machine, shared by machine.c (building), machine_devices.c (rows of devices.def),
+ * machine_env.c (what devices see), machine_boot.c (kernel, reset) and machine_run.c (states).
+ */
+#ifndef VMM_MACHINE_INT_H
+#define VMM_MACHINE_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/loop.h"
+#include "vmm/boot/boot.h"
+#include "vmm/dev/dev.h"
+#include "vmm/engine.h"
+#include "vmm/irq.h"
+#include "vmm/layout.h"
+#include "vmm/machine.h"
+#include "vmm/mem/ram.h"
+#include "vmm/vcpu.h"
+#include "vmm/vm.h"
+
+#define MACHINE_REASON_MAX 256
+
+enum machine_state {
+    MACHINE_PAUSED,
+    MACHINE_RUNNING,
+    MACHINE_ENDED,
+};
+
+/* Why a machine ends or starts anew, as devices, vCPUs and users report it. */
+enum machine_cause {
+    MACHINE_CAUSE_POWEROFF,
+    MACHINE_CAUSE_RESET,
+    MACHINE_CAUSE_TRIPLE_FAULT,
+    MACHINE_CAUSE_PANIC,
+    MACHINE_CAUSE_DEBUG_EXIT,
+    MACHINE_CAUSE_ENGINE,
+    MACHINE_CAUSE_TIMEOUT,
+    MACHINE_CAUSE_QUIT,
+    MACHINE_CAUSE_HOST_ERROR,
+};
+
+struct machine_notice {
+    bool set;
+    enum machine_cause cause;
+    uint32_t code; /* MACHINE_CAUSE_DEBUG_EXIT */
+    int vcpu;      /* whose registers are worth showing, or -1 */
+    char text[MACHINE_REASON_MAX];
+};
+
+struct machine {
+    const struct vmconfig *config;
+    struct engine_choice engine;
+    struct kvm_cpuid2 *cpuid;
+    struct layout layout;
+    struct ram ram;
+    struct gmem *gmem;
+    struct vm vm;
+    struct vm_chips *chips;
+    struct irq *irq;
+    struct bus *pio;
+    struct bus *mmio;
+    struct boot_file kernel;
+    struct boot_file initrd;
+    uint64_t rsdp;
+    int *pin;
+    struct vcpu_set *vcpus;
+
+    struct dev_env env;
+    struct loop *loop;    /* main thread */
+    struct loop *io_loop; /* io thread */
+    pthread_t io_thread;
+    bool io_started;
+
+    /* Main thread only. */
+    enum machine_state state;
+    char pause_reason[MACHINE_REASON_MAX]; /* "" while running */
+    bool io_error_pause;
+    int exit_code;
+    char end_reason[2 * MACHINE_REASON_MAX];
+    struct err *run_err;
+    struct loop_timer timeout;
+    uint64_t started_ns;
+    uint64_t resets;
+
+    /* The first report of an end wins until the main thread has dealt with it. */
+    pthread_mutex_t notice_lock;
+    struct machine_notice notice;
+    bool io_error;
+    char io_error_text[MACHINE_REASON_MAX];
+
+    /* Guest time = CLOCK_MONOTONIC - offset, or `frozen` when that is not 0. Written by the main
+     * thread, read by any: each is one word, and a reader between the two writes of a resume sees
+     * the frozen value. */
+    _Atomic uint64_t clock_offset;
+    _Atomic uint64_t clock_frozen;
+};
+
+/* machine_env.c */
+extern const struct dev_env_ops machine_env_ops;
+uint64_t machine_clock_now(const struct machine *m);
+void machine_clock_freeze(struct machine *m);
+void machine_clock_thaw(struct machine *m);
+/* Any thread: remembers the report and wakes the main thread. The vCPUs are asked to park. */
+void machine_notify(struct machine *m, enum machine_cause cause, uint32_t code, int vcpu,
+                    const char *text);
+void machine_vcpu_event(void *opaque, unsigned index, enum vcpu_event event, const char *text);
+/* Runs fn(opaque) on the io thread and waits for it (directly while that thread is not there). */
+void machine_io_call(struct machine *m, loop_fn *fn, void *opaque);
+
+/* machine_devices.c */
+MUST_USE int machine_add_devices(struct machine *m, struct err *err);
+void machine_free_devices(struct machine *m);
+
+/* machine_boot.c: everything that a reset does anew, with the vCPUs parked and devices stopped. */
+MUST_USE int machine_boot_open(struct machine *m, struct err *err);
+MUST_USE int machine_boot(struct machine *m, struct err *err);
+
+/* machine_run.c; main thread. */
+void machine_on_notice(void *opaque);
+int machine_pause(struct machine *m, const char *reason, struct err *err);
+int machine_resume(struct machine *m, struct err *err);
+
+#endif
