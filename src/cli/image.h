@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * posada image VERB: work on disk images. To add a verb: a file image_NAME.c with
+ * image_NAME_main(), a row in image_verbs.def.
+ */
+#ifndef CLI_IMAGE_H
+#define CLI_IMAGE_H
+
+#include "base/schema.h"
+#include "block/blk.h"
+#include "cli/cli.h"
+
+#define VERB(name, operands, summary) int image_##name##_main(int argc, char **argv);
+#include "cli/image_verbs.def"
+#undef VERB
+
+/* The values of --format and its kind. NULL-terminated. */
+extern const char *const image_formats[];
+
+/* What a verb's command line gave: options in the verb's own struct, and these. */
+#define IMAGE_MAX_OPERANDS 2
+
+/*
+ * Parses `argv` (options and operands in any order) into `obj` and `operands`. Returns the number
+ * of operands, `min` to `max` (at most IMAGE_MAX_OPERANDS); -EINVAL with `err` filled otherwise.
+ */
+MUST_USE int image_parse(const struct schema *schema, void *obj, int argc, char **argv,
+                         char **operands, int min, int max, struct err *err);
+
+/* Prints "Usage: posada image VERB ..." with the options of `schema` on stdout. */
+void image_print_help(const char *verb, const struct schema *schema);
+
+/* The value as "4G", and exact bytes behind it where that rounds: "1.5 GiB (1610612736 bytes)". */
+void image_format_size(uint64_t bytes, char *buf, size_t len);
+
+/* A text from an image made fit for a terminal: control and non-ASCII bytes as \xNN. */
+void image_print_text(const char *text);
+
+/* The format that a new file of that name gets: "qcow2" for "*.qcow2", else "raw". */
+const char *image_format_of(const char *path);
+
+/* Copies the items of a list of strings into a NULL-terminated array for free(); NULL for an empty
+ * list. Aborts on no memory. */
+const char **image_strings(const struct schema_list *list);
+
+#endif
