@@ -47,6 +47,7 @@ struct netbe {
     unsigned nqueues;
     int fd[NETBE_MAX_QUEUES]; /* non-blocking; one frame a read/write; -1 = frames go nowhere */
     bool vnet_hdr;            /* 12 bytes, little-endian (struct virtio_net_hdr_mrg_rxbuf) */
+    bool sock;                /* fd are sockets: sendmsg(2) with MSG_NOSIGNAL */
     unsigned offloads;        /* TUN_F_* that set_offload() can turn on */
     void *state;
 };

@@ -197,6 +197,7 @@ static int netbe_user_open(struct netbe *be, struct err *err)
         return rc;
     }
     be->nqueues = 1;
+    be->sock = true;
     be->fd[0] = take_fd(&ours);
     be->state = take_ptr(&s);
     return 0;
