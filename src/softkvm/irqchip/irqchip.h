@@ -1,27 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Interrupt controllers as the engine and the ioctl layer see them: one struct sk_irqchip per VM
- * (PIC pair, IOAPIC, PIT, routing) and one struct sk_lapic per vCPU.
+ * (PIC pair, IOAPIC, PIT, routing, timer thread) and one struct sk_lapic per vCPU.
  *
- *   device --> sk_irqchip_set_irq(gsi) --> routing --> PIC --INTR--> LAPIC0 (LINT0, ExtINT)
- *                                                  \-> IOAPIC --> sk_lapic_post --> IRR
- *   sk_lapic_post --> c->poll |= SK_POLL_INTR --> sk_run --> sk_lapic_ack --> sk_deliver
+ *   device --> sk_irqchip_set_irq(gsi) --> gsi.c --> pic8259.c --INTR--> LAPIC (LINT0, ExtINT)
+ *                                              \--> ioapic.c --> sk_lapic_deliver --> IRR
+ *   IRR set --> c->poll |= SK_POLL_INTR --> sk_run --> sk_lapic_ack --> delivery
  *
  * How it plugs in: the ioctl layer fills struct sk_vm_ops (x86/cpu.h) with sk_lapic_pending,
- * sk_lapic_ack, sk_lapic_get_cr8, sk_lapic_set_cr8, sk_lapic_halt, sk_lapic_base_changed,
- * sk_lapic_init_reset and calls sk_irqchip_mmio/_pio, sk_lapic_rdmsr/_wrmsr from its own ops.
+ * sk_lapic_ack, sk_lapic_get_cr8, sk_lapic_set_cr8, sk_lapic_halt, sk_lapic_init_reset and calls
+ * sk_irqchip_mmio/_pio, sk_lapic_rdmsr/_wrmsr from its own ops.
  *
- * Threads: everything may be called from any thread unless said otherwise; the chip has its own
- * lock, IRR/ISR/TMR words are atomics. After posting, sk_poll_set() and, if the target sleeps in
- * sk_lapic_halt(), a wake-up.
+ * Threads: everything may be called from any thread unless said otherwise. PIC, IOAPIC, PIT and
+ * routing share the chip's lock; registers of a LAPIC are relaxed atomics, written by their vCPU's
+ * thread (and by the ioctl layer while the vCPU does not run), IRR and TMR by everybody.
  */
 #ifndef SOFTKVM_IRQCHIP_IRQCHIP_H
 #define SOFTKVM_IRQCHIP_IRQCHIP_H
 
+#include <linux/kvm.h>
+#include <sys/queue.h>
+
 #include "softkvm/x86/cpu.h"
 
-struct sk_irqchip;
-struct sk_lapic;
+#define SK_IRQCHIP_PINS 24
 
 /* A decoded message (SDM 3A §11.11 and the interrupt command register). */
 struct sk_msg {
@@ -31,6 +33,7 @@ struct sk_msg {
     bool logical;
     bool level;   /* trigger mode */
     bool assert_; /* level de-assert of INIT is ignored */
+    bool wide;    /* dest has 32 bits (x2APIC ICR); else 8, with 0xff for all */
 };
 
 /* --- of the vCPU loop; called on the vCPU's thread --- */
@@ -45,25 +48,81 @@ int sk_lapic_ack(struct sk_vcpu *c);
 uint8_t sk_lapic_get_cr8(struct sk_vcpu *c);
 void sk_lapic_set_cr8(struct sk_vcpu *c, uint8_t tpr);
 
-/* Sleeps until c->poll is not 0 or the APIC timer has fired (and posted). */
+/* Sleeps until c->poll is not 0. Interrupted by a signal, it returns too. */
 void sk_lapic_halt(struct sk_vcpu *c);
 
-void sk_lapic_base_changed(struct sk_vcpu *c);
+/* INIT: all but the APIC id and base as after power-on. */
 void sk_lapic_init_reset(struct sk_vcpu *c);
 
-/* x2APIC, TSC deadline and APIC base side of MSRs: 0 done, 1 not ours or #GP. */
+/* APIC base, x2APIC and TSC deadline MSRs: 0 done, 1 #GP, -1 none of ours. `host` = true: on
+ * behalf of KVM_SET_MSRS, which may make any legal state from any other. */
 int sk_lapic_rdmsr(struct sk_vcpu *c, uint32_t index, uint64_t *ret);
-int sk_lapic_wrmsr(struct sk_vcpu *c, uint32_t index, uint64_t val);
+int sk_lapic_wrmsr(struct sk_vcpu *c, uint32_t index, uint64_t val, bool host);
 
 /* LAPIC page (at the vCPU's APIC base), IOAPIC page; PIC, ELCR, PIT and port 61h ports. True if
  * the address was ours. */
 bool sk_irqchip_mmio(struct sk_vcpu *c, uint64_t gpa, void *data, unsigned len, bool write);
 bool sk_irqchip_pio(struct sk_vcpu *c, uint16_t port, void *data, unsigned size, bool write);
 
+/* Split irqchip: the vector of a level-triggered EOI that the client's IOAPIC must see, or -1.
+ * Forgets it. It was announced by SK_POLL_EXIT. */
+int sk_lapic_take_eoi_exit(struct sk_vcpu *c);
+
 /* --- of interrupt sources; any thread --- */
 
 /* Delivers a message to all vCPUs it addresses: sets IRR, or SK_POLL_NMI/SMI/INIT/SIPI. Returns how
- * many accepted it (0: nobody). */
-int sk_lapic_deliver(struct sk_vm *vm, const struct sk_msg *m);
+ * many accepted it newly: 0 = coalesced with one that was pending, -1 = nobody is addressed. */
+int sk_lapic_deliver(struct sk_irqchip *chip, const struct sk_msg *m);
+
+/* An MSI write of `data` to `addr` (SDM 3A §11.11). `addr` bits 32 up hold destination bits 8 up
+ * when the client asked for KVM_X2APIC_API_USE_32BIT_IDS. As sk_lapic_deliver(). */
+int sk_irqchip_msi(struct sk_irqchip *chip, uint64_t addr, uint32_t data);
+
+/* Level of a line, through the routing table. `source` (0 to 31) tells apart who drives it: the
+ * line is the OR of all. Result as KVM_IRQ_LINE_STATUS: > 0 delivered, 0 coalesced, -1 ignored
+ * (masked or not routed). */
+int sk_irqchip_set_irq(struct sk_irqchip *chip, uint32_t gsi, unsigned source, bool level);
+
+/* --- life, state; of the ioctl layer --- */
+
+/* `split`: LAPICs only; PIC, IOAPIC and PIT are the client's. NULL: no memory or no thread. */
+struct sk_irqchip *sk_irqchip_new(struct sk_vm *vm, bool split);
+/* After the last vCPU is gone. Accepts NULL. */
+void sk_irqchip_free(struct sk_irqchip *chip);
+bool sk_irqchip_is_split(const struct sk_irqchip *chip);
+void sk_irqchip_set_wide_ids(struct sk_irqchip *chip, bool wide, bool no_broadcast_quirk);
+
+/* Gives the vCPU its local APIC; not while it runs. False: no memory, or id >= SK_IRQCHIP_CPUS. */
+bool sk_lapic_new(struct sk_vcpu *c, struct sk_irqchip *chip);
+void sk_lapic_free(struct sk_vcpu *c);
+
+/* KVM_GET_LAPIC/SET_LAPIC: 0, or -EINVAL. The vCPU does not run. */
+void sk_lapic_get_state(struct sk_vcpu *c, struct kvm_lapic_state *ret);
+int sk_lapic_set_state(struct sk_vcpu *c, const struct kvm_lapic_state *s);
+
+/* KVM_GET_IRQCHIP/SET_IRQCHIP by chip_id: 0, or -EINVAL for an unknown id. */
+int sk_irqchip_get_state(struct sk_irqchip *chip, struct kvm_irqchip *io);
+int sk_irqchip_set_state(struct sk_irqchip *chip, const struct kvm_irqchip *io);
+
+/* KVM_CREATE_PIT2: 0, -EEXIST, -ENOENT without PIC and IOAPIC. `flags`: KVM_PIT_SPEAKER_DUMMY. */
+int sk_pit_create(struct sk_irqchip *chip, uint32_t flags);
+int sk_pit_get_state(struct sk_irqchip *chip, struct kvm_pit_state2 *ret); /* -ENXIO: no PIT */
+int sk_pit_set_state(struct sk_irqchip *chip, const struct kvm_pit_state2 *s);
+int sk_pit_set_reinject(struct sk_irqchip *chip, bool on);
+
+/* KVM_SET_GSI_ROUTING: replaces the table. 0, -EINVAL (bad entry), -ENOMEM. */
+int sk_irqchip_set_routing(struct sk_irqchip *chip, const struct kvm_irq_routing_entry *e,
+                           unsigned n);
+
+/* irqfd resampling: fn runs when the guest ends the interrupt (EOI) of `gsi`'s pin, with the
+ * chip's lock held: it may only signal and call sk_irqchip_set_irq_locked(). */
+struct sk_ack_notifier {
+    uint32_t gsi;
+    void (*fn)(struct sk_ack_notifier *n);
+    TAILQ_ENTRY(sk_ack_notifier) link;
+};
+void sk_irqchip_add_ack_notifier(struct sk_irqchip *chip, struct sk_ack_notifier *n);
+void sk_irqchip_del_ack_notifier(struct sk_irqchip *chip, struct sk_ack_notifier *n);
+int sk_irqchip_set_irq_locked(struct sk_irqchip *chip, uint32_t gsi, unsigned source, bool level);
 
 #endif
