@@ -8,7 +8,7 @@
  *   IRR set --> c->poll |= SK_POLL_INTR --> sk_run --> sk_lapic_ack --> delivery
  *
  * How it plugs in: the ioctl layer fills struct sk_vm_ops (x86/cpu.h) with sk_lapic_pending,
- * sk_lapic_ack, sk_lapic_get_cr8, sk_lapic_set_cr8, sk_lapic_halt, sk_lapic_init_reset and calls
+ * sk_lapic_ack, sk_lapic_get_cr8, sk_lapic_set_cr8, sk_lapic_init_reset, sk_poll_wait and calls
  * sk_irqchip_mmio/_pio, sk_lapic_rdmsr/_wrmsr from its own ops.
  *
  * Threads: everything may be called from any thread unless said otherwise. PIC, IOAPIC, PIT and
@@ -47,9 +47,6 @@ int sk_lapic_ack(struct sk_vcpu *c);
 
 uint8_t sk_lapic_get_cr8(struct sk_vcpu *c);
 void sk_lapic_set_cr8(struct sk_vcpu *c, uint8_t tpr);
-
-/* Sleeps until c->poll is not 0. Interrupted by a signal, it returns too. */
-void sk_lapic_halt(struct sk_vcpu *c);
 
 /* INIT: all but the APIC id and base as after power-on. */
 void sk_lapic_init_reset(struct sk_vcpu *c);

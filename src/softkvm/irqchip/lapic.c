@@ -8,11 +8,7 @@
  * no interrupt is lost between the two.
  */
 #include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "softkvm/irqchip/irqchip_int.h"
 
@@ -235,17 +231,6 @@ void sk_lapic_set_cr8(struct sk_vcpu *c, uint8_t tpr)
 {
     sk_lapic_put(c->lapic, SK_LAPIC_TPR, (uint32_t)(tpr & 15) << 4);
     sk_poll_set(c, SK_POLL_INTR);
-}
-
-void sk_lapic_halt(struct sk_vcpu *c)
-{
-    atomic_store(&c->sleeping, 1);
-    /* Sequentially consistent on both sides: either we see the poll bit, or sk_poll_set() sees
-     * that we sleep. */
-    if (atomic_load(&c->poll) == 0) {
-        (void)syscall(SYS_futex, &c->poll, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
-    }
-    atomic_store(&c->sleeping, 0);
 }
 
 void sk_lapic_power_on(struct sk_lapic *l)

@@ -331,7 +331,9 @@ struct sk_vcpu {
     jmp_buf jb; /* where sk_raise() and the exits go */
 
     struct sk_lapic *lapic;    /* irqchip/: NULL without an irqchip of ours */
-    _Atomic uint32_t sleeping; /* in sk_lapic_halt(): sk_poll_set() must futex-wake `poll` */
+    _Atomic uint32_t sleeping;   /* in sk_poll_wait() */
+    _Atomic uint32_t *wait_word; /* what it sleeps on: first dword of kvm_run, or own_wait_word */
+    _Atomic uint32_t own_wait_word;
 
     struct sk_mmu *mmu; /* tlb.c: fetch TLB, fill journal */
     struct sk_tlb tlb_r[SK_TLB_NSETS];
@@ -401,8 +403,11 @@ void sk_special_update(struct sk_vcpu *c);
  */
 void sk_run(struct sk_vcpu *c, uint64_t max_insns);
 
-/* Sets bits of c->poll, and wakes the vCPU (futex on c->poll) if c->sleeping. Any thread. */
+/* Sets bits of c->poll and wakes the vCPU if it sleeps (poll.c). Any thread, signal handlers too. */
 void sk_poll_set(struct sk_vcpu *c, uint32_t bits);
+
+/* Sleeps until c->poll or immediate_exit is not 0, or a signal was caught. */
+void sk_poll_wait(struct sk_vcpu *c);
 
 static inline bool sk_pe(const struct sk_vcpu *c)
 {
