@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "vmm/acpi/acpi.h"
 #include "vmm/bus/pci.h"
 #include "vmm/guest_cpuid.h"
 #include "vmm/machine_int.h"
@@ -171,8 +172,8 @@ static int machine_init_buses(struct machine *m, struct err *err)
     return pci_bus_new(&m->env, LAYOUT_ECAM_BASE, &m->env.pci, err);
 }
 
-/* What firmware would do: addresses for the BARs. */
-static int machine_init_pci(struct machine *m, struct err *err)
+/* What firmware would do: addresses for the BARs, ACPI tables. */
+static int machine_init_firmware(struct machine *m, struct err *err)
 {
     const struct pci_windows windows = {
         .io_base = m->layout.pci_io.base,
@@ -182,7 +183,16 @@ static int machine_init_pci(struct machine *m, struct err *err)
         .mem64_base = m->layout.mem64.base,
         .mem64_end = m->layout.mem64.end,
     };
-    return pci_bus_assign(m->env.pci, &windows, err);
+    int rc = pci_bus_assign(m->env.pci, &windows, err);
+    if (rc < 0) {
+        return rc;
+    }
+    const struct acpi_config acpi = {
+        .layout = &m->layout,
+        .env = &m->env,
+        .ncpus = (unsigned)m->config->cpus,
+    };
+    return acpi_install(&acpi, m->gmem, &m->rsdp, err);
 }
 
 static int machine_init_vcpus(struct machine *m, struct err *err)
@@ -219,8 +229,8 @@ int machine_new(const struct vmconfig *config, struct machine **ret_machine, str
     TAILQ_INIT(&m->env.devs);
     pthread_mutex_init(&m->notice_lock, NULL);
     static int (*const steps[])(struct machine * m, struct err * err) = {
-        machine_boot_open,   machine_init_cpu, machine_init_memory, machine_init_buses,
-        machine_add_devices, machine_init_pci, machine_init_vcpus,
+        machine_boot_open,   machine_init_cpu,      machine_init_memory, machine_init_buses,
+        machine_add_devices, machine_init_firmware, machine_init_vcpus,
     };
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
         int rc = steps[i](m, err);

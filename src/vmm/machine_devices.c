@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* From the configuration to the devices: the builders of devices.def. */
+/*
+ * From the configuration to the devices: the builders of devices.def. A builder opens the back
+ * ends that its devices need and leaves them in m->back, where machine_free_devices() finds them
+ * once the devices are gone.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "vmm/dev/fwcfg.h"
+#include "vmm/dev/pm.h"
+#include "vmm/dev/serial.h"
 #include "vmm/machine_int.h"
+#include "vmm/virtio/virtio_net.h"
 
 struct machine_row {
     const struct dev_class *cls;
@@ -8,12 +19,117 @@ struct machine_row {
     int (*build)(struct machine *m, const struct machine_row *row, struct err *err);
 };
 
-__attribute__((unused)) static int machine_plain(struct machine *m, const struct machine_row *row,
-                                                 struct err *err)
+static int machine_plain(struct machine *m, const struct machine_row *row, struct err *err)
 {
     struct dev *dev;
     return dev_new(&m->env, row->cls, row->id, NULL, &dev, err);
 }
+
+static int machine_add_fwcfg(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    int rc = machine_plain(m, row, err);
+    if (rc < 0) {
+        return rc;
+    }
+    uint8_t size[8];
+    uint8_t cpus[2];
+    le64_put(size, m->layout.ram_size);
+    le16_put(cpus, (uint16_t)m->config->cpus);
+    rc = fwcfg_add_key(m->env.fwcfg, FWCFG_KEY_RAM_SIZE, size, sizeof(size), err);
+    if (rc == 0) {
+        rc = fwcfg_add_key(m->env.fwcfg, FWCFG_KEY_NB_CPUS, cpus, sizeof(cpus), err);
+    }
+    if (rc == 0) {
+        rc = fwcfg_add_key(m->env.fwcfg, FWCFG_KEY_MAX_CPUS, cpus, sizeof(cpus), err);
+    }
+    return rc;
+}
+
+static int machine_add_pm(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    return dev_new(&m->env, row->cls, row->id, NULL, &m->pm, err);
+}
+
+/* ---- Consoles ---- */
+
+static int machine_open_chr(struct machine *m, const char *spec, struct chr **ret_chr,
+                            struct err *err)
+{
+    if (m->back.nchr == ARRAY_LEN(m->back.chr)) {
+        return err_set(err, -ENOSPC, "console '%s': too many consoles", spec);
+    }
+    int rc = chr_open(spec, m->io_loop, machine_on_escape, m, ret_chr, err);
+    if (rc == 0) {
+        m->back.chr[m->back.nchr++] = *ret_chr;
+    }
+    return rc;
+}
+
+static int machine_add_serial(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    struct serial_params p = { .port = LAYOUT_PORT_SERIAL0, .irq = LAYOUT_GSI_SERIAL0 };
+    int rc = machine_open_chr(m, m->config->console, &p.chr, err);
+    if (rc < 0) {
+        return rc;
+    }
+    m->console_name = chr_name(p.chr);
+    struct dev *dev;
+    return dev_new(&m->env, row->cls, row->id, &p, &dev, err);
+}
+
+/* ---- Networks ---- */
+
+static int machine_open_net(struct machine *m, const struct vmconfig_net *n, struct netbe **ret_be,
+                            struct err *err)
+{
+    /* The list of the configuration with the NULL at its end that netbe_opts asks for. */
+    const char *hostfwd[SCHEMA_MAX_LIST + 1] = { NULL };
+    char *const *items = n->hostfwd.items;
+    for (size_t i = 0; i < n->hostfwd.count && i < SCHEMA_MAX_LIST; i++) {
+        hostfwd[i] = items[i];
+    }
+    struct netbe_opts opts = {
+        .kind = n->tap != NULL ? "tap" : n->kind,
+        .ifname = n->tap,
+        .queues = (unsigned)n->queues,
+        .hostfwd = hostfwd,
+    };
+    int rc = netbe_open(&opts, ret_be, err);
+    if (rc == 0) {
+        m->back.net[m->back.nnet++] = *ret_be;
+    }
+    return rc;
+}
+
+static int machine_add_nets(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    const struct vmconfig_net *nets = m->config->net.items;
+    for (unsigned i = 0; i < m->config->net.count; i++) {
+        struct virtio_net_params p = { 0 };
+        if (nets[i].mac != NULL) {
+            int rc = virtio_net_parse_mac(nets[i].mac, p.mac, err);
+            if (rc < 0) {
+                return rc;
+            }
+        } else {
+            virtio_net_default_mac(m->config->name, i, p.mac);
+        }
+        char id[32];
+        (void)snprintf(id, sizeof(id), "%s%u", row->id, i);
+        int rc = machine_open_net(m, &nets[i], &p.be, err);
+        if (rc < 0) {
+            return err_prefix(err, "%s: ", id);
+        }
+        struct dev *dev;
+        rc = dev_new(&m->env, row->cls, id, &p, &dev, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* ---- The table ---- */
 
 #define DEVICE(stem, id, builder) extern const struct dev_class stem##_class;
 #include "vmm/devices.def"
@@ -27,9 +143,8 @@ static const struct machine_row machine_rows[] = {
 
 int machine_add_devices(struct machine *m, struct err *err)
 {
-    const struct machine_row *end = machine_rows + ARRAY_LEN(machine_rows);
-    for (const struct machine_row *row = machine_rows; row < end; row++) {
-        int rc = row->build(m, row, err);
+    for (size_t i = 0; i < ARRAY_LEN(machine_rows); i++) {
+        int rc = machine_rows[i].build(m, &machine_rows[i], err);
         if (rc < 0) {
             return rc;
         }
@@ -37,11 +152,17 @@ int machine_add_devices(struct machine *m, struct err *err)
     return 0;
 }
 
-/* In reverse: a device may use one that was built before it. */
+/* In reverse: a device may use one that was built before it. Then the back ends. */
 void machine_free_devices(struct machine *m)
 {
     struct dev *dev;
     while ((dev = TAILQ_LAST(&m->env.devs, dev_list)) != NULL) {
         dev_free(dev);
+    }
+    for (unsigned i = 0; i < m->back.nchr; i++) {
+        chr_close(m->back.chr[i]);
+    }
+    for (unsigned i = 0; i < m->back.nnet; i++) {
+        netbe_close(m->back.net[i]);
     }
 }

@@ -157,6 +157,13 @@ static void machine_env_event(struct dev_env *env, struct dev *dev, enum dev_eve
     }
 }
 
+void machine_on_escape(void *opaque, enum chr_escape what)
+{
+    if (what == CHR_ESCAPE_QUIT) {
+        machine_notify(opaque, MACHINE_CAUSE_QUIT, 0, -1, "Ctrl-A x");
+    }
+}
+
 void machine_vcpu_event(void *opaque, unsigned index, enum vcpu_event event, const char *text)
 {
     static const enum machine_cause causes[] = {

@@ -11,12 +11,14 @@
 
 #include "base/loop.h"
 #include "vmm/boot/boot.h"
+#include "vmm/chr/chr.h"
 #include "vmm/dev/dev.h"
 #include "vmm/engine.h"
 #include "vmm/irq.h"
 #include "vmm/layout.h"
 #include "vmm/machine.h"
 #include "vmm/mem/ram.h"
+#include "vmm/net/netbe.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -39,6 +41,14 @@ enum machine_cause {
     MACHINE_CAUSE_TIMEOUT,
     MACHINE_CAUSE_QUIT,
     MACHINE_CAUSE_HOST_ERROR,
+};
+
+/* What the devices stand on; closed after them. */
+struct machine_back {
+    struct chr *chr[3]; /* console, hvc, debugcon */
+    unsigned nchr;
+    struct netbe *net[VMCONFIG_MAX_NETS];
+    unsigned nnet;
 };
 
 struct machine_notice {
@@ -68,8 +78,11 @@ struct machine {
     struct vcpu_set *vcpus;
 
     struct dev_env env;
-    struct loop *loop;    /* main thread */
-    struct loop *io_loop; /* io thread */
+    struct machine_back back;
+    struct dev *pm;           /* the power button */
+    const char *console_name; /* of the first serial port */
+    struct loop *loop;        /* main thread */
+    struct loop *io_loop;     /* io thread */
     pthread_t io_thread;
     bool io_started;
 
@@ -108,6 +121,9 @@ void machine_notify(struct machine *m, enum machine_cause cause, uint32_t code, 
 void machine_vcpu_event(void *opaque, unsigned index, enum vcpu_event event, const char *text);
 /* Runs fn(opaque) on the io thread and waits for it (directly while that thread is not there). */
 void machine_io_call(struct machine *m, loop_fn *fn, void *opaque);
+
+/* chr_open(): Ctrl-A x and Ctrl-A c. On the io thread. */
+void machine_on_escape(void *opaque, enum chr_escape what);
 
 /* machine_devices.c */
 MUST_USE int machine_add_devices(struct machine *m, struct err *err);
