@@ -233,6 +233,11 @@ void virtio_queue_kicked(struct virtio_dev *vdev, struct virtq *vq)
     }
 }
 
+void virtio_notify_again(struct virtio_dev *vdev, struct virtq *vq)
+{
+    virtio_pci_ring(vdev, vq);
+}
+
 void virtio_config_changed(struct virtio_dev *vdev)
 {
     vdev->config_generation++;

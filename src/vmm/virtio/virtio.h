@@ -81,6 +81,10 @@ static inline bool virtio_has(const struct virtio_dev *vdev, unsigned feature_bi
     return (vdev->driver_features & BIT64(feature_bit)) != 0;
 }
 
+/* Has notify() called again soon, for a device that leaves a queue before it is empty, so that one
+ * guest cannot hold the loop thread. */
+void virtio_notify_again(struct virtio_dev *vdev, struct virtq *vq);
+
 /* The device changed its configuration: new generation, configuration interrupt. */
 void virtio_config_changed(struct virtio_dev *vdev);
 /* A guest bug that only a reset can mend (virtio 1.2 §2.1.2): text as for dev_guest_bug(). */

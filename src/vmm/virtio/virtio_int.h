@@ -27,6 +27,8 @@ void virtio_pci_done(struct virtio_dev *vdev);
 void virtio_pci_reset(struct virtio_dev *vdev);
 void virtio_pci_queue_interrupt(struct virtio_dev *vdev, struct virtq *vq);
 void virtio_pci_config_interrupt(struct virtio_dev *vdev);
+/* Rings a queue's doorbell from our side. */
+void virtio_pci_ring(struct virtio_dev *vdev, const struct virtq *vq);
 /* Rings all doorbells, so that the loop thread looks at every queue. */
 void virtio_pci_ring_all(struct virtio_dev *vdev);
 

@@ -73,18 +73,18 @@ void virtio_pci_config_interrupt(struct virtio_dev *vdev)
     virtio_pci_raise(vdev, vdev->transport->config_vector, VIRTIO_PCI_ISR_CONFIG);
 }
 
-static void virtio_pci_ring(const struct virtio_pci_bell *bell)
+void virtio_pci_ring(struct virtio_dev *vdev, const struct virtq *vq)
 {
     uint64_t one = 1;
     /* EAGAIN: the counter is full, so it is signalled already. */
-    (void)!write(bell->fd, &one, sizeof(one));
+    (void)!write(vdev->transport->bell[vq->index].fd, &one, sizeof(one));
 }
 
 void virtio_pci_ring_all(struct virtio_dev *vdev)
 {
     for (unsigned i = 0; i < vdev->nqueues; i++) {
         if (vdev->queue[i].ready) {
-            virtio_pci_ring(&vdev->transport->bell[i]);
+            virtio_pci_ring(vdev, &vdev->queue[i]);
         }
     }
 }
@@ -323,7 +323,7 @@ static void virtio_pci_write(void *opaque, uint64_t offset, unsigned size, uint6
         break;
     case VIRTIO_PCI_NOTIFY_BASE:
         if (at % VIRTIO_PCI_NOTIFY_STEP == 0 && at / VIRTIO_PCI_NOTIFY_STEP < vdev->nqueues) {
-            virtio_pci_ring(&vdev->transport->bell[at / VIRTIO_PCI_NOTIFY_STEP]);
+            virtio_pci_ring(vdev, &vdev->queue[at / VIRTIO_PCI_NOTIFY_STEP]);
         }
         break;
     default:
