@@ -49,7 +49,6 @@ def pytest_collection_modifyitems(config, items):
     gone = [i for i in items if not here(i)]
     items[:] = [i for i in items if here(i)]
     config.hook.pytest_deselected(items=gone)
-    _record(config, planned=[i.nodeid for i in items])
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -82,6 +81,10 @@ def pytest_runtest_logreport(report):
     if outcome:
         _record(config, name=report.nodeid, outcome=outcome, reason=reason,
                 seconds=round(report.duration, 3))
+
+
+def pytest_collection_finish(session):
+    _record(session.config, planned=[i.nodeid for i in session.items])
 
 
 def pytest_sessionstart(session):

@@ -23,7 +23,7 @@ import time
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = TOP / 'build'
 IN_LAB = os.environ.get('LAB') == '1'
-PROGRAM = str(BUILD / 'posada')
+PROGRAM = os.environ.get('POSADA_PROGRAM') or str(BUILD / 'posada')
 QEMU = 'qemu-system-x86_64'
 TAIL = 4000              # characters of output shown with a failure
 BOOT_SECONDS = 60        # a busybox guest needs 5-10 s in an idle lab
@@ -152,11 +152,11 @@ class Starter:
 
     def __enter__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix='posada-e2e-'))
-        self._processes = []
+        self.processes = []
         return self
 
     def __exit__(self, *_):
-        for process in self._processes:
+        for process in self.processes:
             process.stop()
             if process.output:
                 print(f'--- {" ".join(process.argv)}\n{process.output[-TAIL:]}')
@@ -164,13 +164,13 @@ class Starter:
 
     def start(self, *argv, **kwargs):
         process = Process(argv, **kwargs)
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def run(self, *options):
         """posada run with exactly these options."""
-        vm = Vm([str(o) for o in options], self.dir / f'control{len(self._processes)}')
-        self._processes.append(vm)
+        vm = Vm([str(o) for o in options], self.dir / f'control{len(self.processes)}')
+        self.processes.append(vm)
         return vm
 
     def boot(self, script, *options, memory='256M', append=''):

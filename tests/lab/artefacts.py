@@ -36,7 +36,7 @@ GUEST_MODULES = ('virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_console', 'vi
 GUEST_DISK_MODULES = ('virtio_pci', 'virtio_blk', 'ext4')
 DEBIAN_PACKAGES = ('linux-image-cloud-amd64,systemd-sysv,udev,kmod,login,passwd,iproute2,dbus,'
                    'e2fsprogs,python3-minimal,netcat-openbsd')
-DEBIAN_MIB = 1536
+DEBIAN_MIB = 768
 
 
 def cache_dir():
@@ -54,8 +54,8 @@ def run(*argv, **kwargs):
 
 
 @contextlib.contextmanager
-def _locked():
-    with open(cache_dir() / '.lock', 'w') as f:
+def _locked(name):
+    with open(cache_dir() / f'.{name}.lock', 'w') as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         yield
 
@@ -66,7 +66,7 @@ def _cached(name, inputs, make):
     path = cache_dir() / f'{name}-{digest}'
     if path.exists():
         return path
-    with _locked():
+    with _locked(name):
         if path.exists():
             return path
         started = time.monotonic()
@@ -138,12 +138,20 @@ def guest_initrd(name, main, load=(), carry=(), files=None):
     return _cached(f'guest-{name}.cpio', key, make)
 
 
+def guesttool():
+    """Path of tests/e2e/guesttool.c, linked statically."""
+    source = TOP / 'tests' / 'e2e' / 'guesttool.c'
+    return _cached('guesttool', source.read_bytes(), lambda path: run(
+        'cc', '-D_GNU_SOURCE', '-O2', '-Wall', '-static', '-s', '-o', str(path), str(source)))
+
+
 def test_initrd():
     """An initrd that runs the script given as posada.main=BASE64 on the kernel command line.
 
     Modules are aboard but not loaded; the script says `need virtio_net`.
     """
-    return guest_initrd('test', _TEST_MAIN, carry=GUEST_MODULES)
+    return guest_initrd('test', _TEST_MAIN, carry=GUEST_MODULES,
+                        files={'bin/guesttool': guesttool()})
 
 
 def ready_initrd():
