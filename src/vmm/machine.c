@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vmm/acpi/acpi.h"
 #include "vmm/bus/pci.h"
 #include "vmm/guest_cpuid.h"
 #include "vmm/machine_int.h"
@@ -172,7 +171,7 @@ static int machine_init_buses(struct machine *m, struct err *err)
     return pci_bus_new(&m->env, LAYOUT_ECAM_BASE, &m->env.pci, err);
 }
 
-/* What firmware would do: addresses for the BARs, ACPI tables. */
+/* What firmware would do: addresses for the BARs. ACPI tables are placed by machine_boot(). */
 static int machine_init_firmware(struct machine *m, struct err *err)
 {
     const struct pci_windows windows = {
@@ -183,16 +182,7 @@ static int machine_init_firmware(struct machine *m, struct err *err)
         .mem64_base = m->layout.mem64.base,
         .mem64_end = m->layout.mem64.end,
     };
-    int rc = pci_bus_assign(m->env.pci, &windows, err);
-    if (rc < 0) {
-        return rc;
-    }
-    const struct acpi_config acpi = {
-        .layout = &m->layout,
-        .env = &m->env,
-        .ncpus = (unsigned)m->config->cpus,
-    };
-    return acpi_install(&acpi, m->gmem, &m->rsdp, err);
+    return pci_bus_assign(m->env.pci, &windows, err);
 }
 
 static int machine_init_vcpus(struct machine *m, struct err *err)

@@ -2,6 +2,7 @@
 /* Loading the guest, at the first start and at each reset. */
 #include <stdio.h>
 
+#include "vmm/acpi/acpi.h"
 #include "vmm/machine_int.h"
 
 int machine_boot_open(struct machine *m, struct err *err)
@@ -21,6 +22,13 @@ int machine_boot_open(struct machine *m, struct err *err)
 
 int machine_boot(struct machine *m, struct err *err)
 {
+    const struct acpi_config acpi = { .layout = &m->layout,
+                                      .env = &m->env,
+                                      .ncpus = (unsigned)m->config->cpus };
+    int rc = acpi_install(&acpi, m->gmem, &m->rsdp, err);
+    if (rc < 0) {
+        return rc;
+    }
     struct boot_req req = {
         .mem = m->gmem,
         .layout = &m->layout,
@@ -31,7 +39,7 @@ int machine_boot(struct machine *m, struct err *err)
     };
     m->env.ops->random(&m->env, req.seed, sizeof(req.seed));
     struct boot_state state = { 0 };
-    int rc = boot_load(&req, &state, err);
+    rc = boot_load(&req, &state, err);
     if (rc < 0) {
         return rc;
     }

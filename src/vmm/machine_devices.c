@@ -8,8 +8,11 @@
 #include <stdio.h>
 
 #include "vmm/dev/fwcfg.h"
+#include "vmm/dev/lpc.h"
 #include "vmm/dev/pm.h"
+#include "vmm/dev/rtc.h"
 #include "vmm/dev/serial.h"
+#include "vmm/dev/vmgenid.h"
 #include "vmm/machine_int.h"
 #include "vmm/virtio/virtio_net.h"
 
@@ -48,6 +51,29 @@ static int machine_add_fwcfg(struct machine *m, const struct machine_row *row, s
 static int machine_add_pm(struct machine *m, const struct machine_row *row, struct err *err)
 {
     return dev_new(&m->env, row->cls, row->id, NULL, &m->pm, err);
+}
+
+static int machine_add_lpc(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    struct lpc_params p = { .pm = m->pm };
+    struct dev *dev;
+    return dev_new(&m->env, row->cls, row->id, &p, &dev, err);
+}
+
+static int machine_add_rtc(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    struct rtc_params p = { .low_ram = layout_size(&m->layout.low_ram),
+                            .high_ram = layout_size(&m->layout.high_ram),
+                            .ncpus = (unsigned)m->config->cpus };
+    struct dev *dev;
+    return dev_new(&m->env, row->cls, row->id, &p, &dev, err);
+}
+
+static int machine_add_vmgenid(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    struct vmgenid_params p = { .pm = m->pm };
+    struct dev *dev;
+    return dev_new(&m->env, row->cls, row->id, &p, &dev, err);
 }
 
 /* ---- Consoles ---- */

@@ -8,17 +8,26 @@
 #include "vmm/acpi/aml.h"
 #include "vmm/dev/dev_harness.h"
 #include "vmm/dev/fwcfg.h"
+#include "vmm/dev/i8042.h"
 #include "vmm/dev/pm.h"
+#include "vmm/dev/pvpanic.h"
+#include "vmm/dev/rtc.h"
 #include "vmm/dev/serial.h"
 #include "vmm/dev/sysctl.h"
+#include "vmm/dev/vmgenid.h"
 #include "vmm/layout.h"
 
 static inline void acpi_test_add_devs(struct dev_harness *h)
 {
     static const struct serial_params com1 = { .port = LAYOUT_PORT_SERIAL0,
                                                .irq = LAYOUT_GSI_SERIAL0 };
-    dev_harness_add(h, &pm_class, NULL);
+    static const struct rtc_params rtc = { .low_ram = GIB, .ncpus = 2 };
+    struct vmgenid_params vmgenid = { .pm = dev_harness_add(h, &pm_class, NULL) };
     dev_harness_add(h, &sysctl_class, NULL);
+    dev_harness_add(h, &rtc_class, &rtc);
+    dev_harness_add(h, &i8042_class, NULL);
+    dev_harness_add(h, &pvpanic_class, NULL);
+    dev_harness_add(h, &vmgenid_class, &vmgenid);
     dev_harness_add(h, &serial_class, &com1);
     dev_harness_add(h, &fwcfg_class, NULL);
 }

@@ -7,8 +7,8 @@
  *
  * A byte leaves at once, so THRE and TEMT are set whenever the ring has room for a full FIFO, and
  * the "four character times" of the receive timeout are none. Handlers run on vCPU threads and only
- * fill the ring; the kick timer gets the loop thread to talk to the back end, which is not for
- * other threads. All state is under the device's lock; the back end is called without it.
+ * fill the ring; the kick timer gets the loop thread to hand it on, many bytes with one system
+ * call. All state is under the device's lock.
  *
  * The chip's interrupt pin is wired straight to the interrupt controller: MCR OUT2 does not gate
  * it, as on boards with a super I/O chip in ACPI mode.
@@ -380,11 +380,6 @@ static void serial_on_input(void *opaque, const uint8_t *buf, size_t len)
     dev_unlock(s->dev);
 }
 
-static const struct chr_front serial_front = {
-    .input = serial_on_input,
-    .writable = serial_on_kick,
-};
-
 void serial_break(struct dev *serial)
 {
     struct serial *s = serial->state;
@@ -392,6 +387,12 @@ void serial_break(struct dev *serial)
     rx_push(s, RX_BREAK);
     serial_update_irq(s);
     dev_unlock(serial);
+}
+
+static void serial_on_break(void *opaque)
+{
+    struct serial *s = opaque;
+    serial_break(s->dev);
 }
 
 /* Power-on values (datasheet table 2). What is in the ring was sent and still goes out. */
@@ -423,8 +424,10 @@ static int serial_init(struct dev *dev, const void *params, struct err *err)
         return rc;
     }
     if (s->chr != NULL) {
-        struct chr_front front = serial_front;
-        front.opaque = s;
+        struct chr_front front = { .input = serial_on_input,
+                                   .writable = serial_on_kick,
+                                   .brk = serial_on_break,
+                                   .opaque = s };
         chr_attach(s->chr, &front);
     }
     serial_reset(dev);
@@ -434,12 +437,10 @@ static int serial_init(struct dev *dev, const void *params, struct err *err)
 static void serial_done(struct dev *dev)
 {
     struct serial *s = dev->state;
-    static const struct chr_front none;
     bus_unmap(&s->region);
     loop_timer_cancel(&s->kick);
     if (s->chr != NULL) {
-        chr_set_ready(s->chr, 0);
-        chr_attach(s->chr, &none);
+        chr_attach(s->chr, NULL);
     }
 }
 
