@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "vmm/bus/pci.h"
 #include "vmm/guest_cpuid.h"
@@ -205,6 +207,15 @@ static int machine_init_vcpus(struct machine *m, struct err *err)
     return rc < 0 ? rc : machine_boot(m, err);
 }
 
+static int machine_init_ctl(struct machine *m, struct err *err)
+{
+    if (m->config->control == NULL) {
+        return 0;
+    }
+    /* "unix:PATH": the configuration's check has seen the prefix. */
+    return ctl_new(m->config->control + strlen("unix:"), m->loop, machine_ctl, m, &m->ctl, err);
+}
+
 int machine_new(const struct vmconfig *config, struct machine **ret_machine, struct err *err)
 {
     struct machine *m = calloc(1, sizeof(*m));
@@ -213,6 +224,7 @@ int machine_new(const struct vmconfig *config, struct machine **ret_machine, str
     }
     m->config = config;
     m->engine.sys_fd = -1;
+    m->signal_fd = -1;
     m->ram.fd = -1;
     m->kernel.fd = -1;
     m->initrd.fd = -1;
@@ -220,7 +232,7 @@ int machine_new(const struct vmconfig *config, struct machine **ret_machine, str
     pthread_mutex_init(&m->notice_lock, NULL);
     static int (*const steps[])(struct machine * m, struct err * err) = {
         machine_boot_open,   machine_init_cpu,      machine_init_memory, machine_init_buses,
-        machine_add_devices, machine_init_firmware, machine_init_vcpus,
+        machine_add_devices, machine_init_firmware, machine_init_vcpus,  machine_init_ctl,
     };
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
         int rc = steps[i](m, err);
@@ -239,6 +251,7 @@ void machine_free(struct machine *m)
     if (m == NULL) {
         return;
     }
+    ctl_free(m->ctl);
     vcpu_set_free(m->vcpus);
     if (m->io_started) {
         loop_stop(m->io_loop);
@@ -258,6 +271,9 @@ void machine_free(struct machine *m)
     ram_done(&m->ram);
     if (m->engine.sys_fd >= 0) {
         m->engine.hv->close(m->engine.sys_fd);
+    }
+    if (m->signal_fd >= 0) {
+        close(m->signal_fd);
     }
     boot_file_close(&m->kernel);
     boot_file_close(&m->initrd);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "block/blk.h"
 #include "vmm/dev/fwcfg.h"
 #include "vmm/dev/lpc.h"
 #include "vmm/dev/pm.h"
@@ -14,6 +15,8 @@
 #include "vmm/dev/serial.h"
 #include "vmm/dev/vmgenid.h"
 #include "vmm/machine_int.h"
+#include "vmm/virtio/virtio_balloon.h"
+#include "vmm/virtio/virtio_blk.h"
 #include "vmm/virtio/virtio_net.h"
 
 struct machine_row {
@@ -103,6 +106,54 @@ static int machine_add_serial(struct machine *m, const struct machine_row *row, 
     return dev_new(&m->env, row->cls, row->id, &p, &dev, err);
 }
 
+/* ---- Disks ---- */
+
+static int machine_open_disk(struct machine *m, const struct vmconfig_disk *d, struct blk **ret_blk,
+                             struct err *err)
+{
+    /* The list of the configuration with the NULL at its end that blk_opts asks for. */
+    const char *allow[SCHEMA_MAX_LIST + 1] = { NULL };
+    char *const *items = d->backing_allow.items;
+    for (size_t i = 0; i < d->backing_allow.count && i < SCHEMA_MAX_LIST; i++) {
+        allow[i] = items[i];
+    }
+    struct blk_opts opts = {
+        .path = d->file,
+        .format = d->format,
+        .read_only = d->readonly,
+        .cache = (enum blk_cache)d->cache,
+        .backing_allow = allow,
+    };
+    int rc = blk_open(&opts, ret_blk, err);
+    if (rc == 0) {
+        m->back.blk[m->back.nblk++] = *ret_blk;
+    }
+    return rc;
+}
+
+static int machine_add_disks(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    const struct vmconfig_disk *disks = m->config->disk.items;
+    for (unsigned i = 0; i < m->config->disk.count; i++) {
+        struct virtio_blk_params p = {
+            .serial = disks[i].serial,
+            .num_queues = (unsigned)m->config->cpus,
+        };
+        char id[32];
+        (void)snprintf(id, sizeof(id), "%s%u", row->id, i);
+        int rc = machine_open_disk(m, &disks[i], &p.blk, err);
+        if (rc < 0) {
+            return err_prefix(err, "%s: ", id);
+        }
+        struct dev *dev;
+        rc = dev_new(&m->env, row->cls, id, &p, &dev, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
 /* ---- Networks ---- */
 
 static int machine_open_net(struct machine *m, const struct vmconfig_net *n, struct netbe **ret_be,
@@ -155,6 +206,19 @@ static int machine_add_nets(struct machine *m, const struct machine_row *row, st
     return 0;
 }
 
+static int machine_add_balloon(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    if (!m->config->balloon) {
+        return 0;
+    }
+    struct virtio_balloon_params p = {
+        .deflate_on_oom = true,
+        .reporting = true,
+        .page_size = m->config->hugepages ? 2 * MIB : 4 * KIB,
+    };
+    return dev_new(&m->env, row->cls, row->id, &p, &m->balloon, err);
+}
+
 /* ---- The table ---- */
 
 #define DEVICE(stem, id, builder) extern const struct dev_class stem##_class;
@@ -190,5 +254,8 @@ void machine_free_devices(struct machine *m)
     }
     for (unsigned i = 0; i < m->back.nnet; i++) {
         netbe_close(m->back.net[i]);
+    }
+    for (unsigned i = 0; i < m->back.nblk; i++) {
+        blk_close(m->back.blk[i]);
     }
 }

@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "vmm/boot/boot.h"
 #include "vmm/chr/chr.h"
+#include "vmm/ctl/ctl.h"
 #include "vmm/dev/dev.h"
 #include "vmm/engine.h"
 #include "vmm/irq.h"
@@ -49,6 +50,8 @@ struct machine_back {
     unsigned nchr;
     struct netbe *net[VMCONFIG_MAX_NETS];
     unsigned nnet;
+    struct blk *blk[VMCONFIG_MAX_DISKS];
+    unsigned nblk;
 };
 
 struct machine_notice {
@@ -80,6 +83,7 @@ struct machine {
     struct dev_env env;
     struct machine_back back;
     struct dev *pm;           /* the power button */
+    struct dev *balloon;      /* NULL = none */
     const char *console_name; /* of the first serial port */
     struct loop *loop;        /* main thread */
     struct loop *io_loop;     /* io thread */
@@ -87,6 +91,9 @@ struct machine {
     bool io_started;
 
     /* Main thread only. */
+    struct ctl *ctl; /* NULL = no control socket */
+    int signal_fd;
+    unsigned terms; /* SIGTERMs seen */
     enum machine_state state;
     char pause_reason[MACHINE_REASON_MAX]; /* "" while running */
     bool io_error_pause;
@@ -137,5 +144,12 @@ MUST_USE int machine_boot(struct machine *m, struct err *err);
 void machine_on_notice(void *opaque);
 int machine_pause(struct machine *m, const char *reason, struct err *err);
 int machine_resume(struct machine *m, struct err *err);
+/* Presses the power button; -EAGAIN when the guest does not listen. */
+int machine_powerdown(struct machine *m, struct err *err);
+/* Lets the vCPUs run again, unless a report waits that ends or pauses the machine. */
+void machine_unpark(struct machine *m);
+
+/* machine_ctl.c: ctl_handler of a machine. */
+void machine_ctl(void *opaque, struct wire_msg *msg);
 
 #endif

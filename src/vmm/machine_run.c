@@ -2,10 +2,14 @@
 /* The states of a machine. All of this runs on the main thread. */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "base/thread.h"
+#include "vmm/dev/pm.h"
 #include "vmm/machine_int.h"
 
 /* How each cause ends a VM. A cause without an exit code of its own takes it from the notice. */
@@ -70,7 +74,17 @@ static void machine_go(struct machine *m)
     m->state = MACHINE_RUNNING;
     m->pause_reason[0] = '\0';
     m->io_error_pause = false;
-    vcpu_set_run(m->vcpus);
+    machine_unpark(m);
+}
+
+/* Under the lock: a report that comes now is set before it parks, so its park is the last word. */
+void machine_unpark(struct machine *m)
+{
+    pthread_mutex_lock(&m->notice_lock);
+    if (!m->notice.set && !m->io_error) {
+        vcpu_set_run(m->vcpus);
+    }
+    pthread_mutex_unlock(&m->notice_lock);
 }
 
 int machine_pause(struct machine *m, const char *reason, struct err *err)
@@ -93,6 +107,16 @@ int machine_resume(struct machine *m, struct err *err)
     vcpu_set_clock_paused(m->vcpus);
     machine_go(m);
     log_info("machine", "resumed", "");
+    return 0;
+}
+
+int machine_powerdown(struct machine *m, struct err *err)
+{
+    if (!pm_power_button(m->pm)) {
+        return err_set(err, -EAGAIN,
+                       "the guest does not listen to its power button (not booted far enough, or "
+                       "no ACPI): use quit to end it at once");
+    }
     return 0;
 }
 
@@ -178,9 +202,46 @@ static void *machine_io_thread(void *opaque)
     return NULL;
 }
 
+/* SIGTERM asks the guest to power down, the second one ends it; SIGINT and SIGHUP end it. */
+static void machine_on_signal(void *opaque, uint32_t events)
+{
+    (void)events;
+    struct machine *m = opaque;
+    struct signalfd_siginfo info;
+    if (read(m->signal_fd, &info, sizeof(info)) != sizeof(info)) {
+        return;
+    }
+    struct err err = ERR_INIT;
+    if (info.ssi_signo == SIGTERM && m->terms++ == 0 && machine_powerdown(m, &err) == 0) {
+        log_info("machine", "power button pressed", "why='SIGTERM'");
+        return;
+    }
+    machine_notify(m, MACHINE_CAUSE_QUIT, 0, -1, strsignal((int)info.ssi_signo));
+}
+
+static int machine_watch_signals(struct machine *m, struct err *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (m->signal_fd < 0 ||
+        loop_fd_add(m->loop, m->signal_fd, EPOLLIN, machine_on_signal, m) == NULL) {
+        return err_set_errno(err, -errno, "cannot watch signals");
+    }
+    return 0;
+}
+
 static int machine_start(struct machine *m, struct err *err)
 {
-    int rc = thread_start(&m->io_thread, "io", -1, machine_io_thread, m, err);
+    int rc = machine_watch_signals(m, err);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = thread_start(&m->io_thread, "io", -1, machine_io_thread, m, err);
     if (rc < 0) {
         return rc;
     }
