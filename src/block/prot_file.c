@@ -40,6 +40,7 @@ struct state {
     bool direct;
     uint32_t mem_align;    /* 1 without O_DIRECT */
     uint32_t offset_align; /* 1 without O_DIRECT */
+    uint32_t space_align;  /* of fallocate(): 1, on a device its sector */
     pthread_rwlock_t gate; /* invariant 3 */
     bool gate_made;
     atomic_bool flush_failed; /* invariant 4 */
@@ -96,6 +97,9 @@ static int explain_open(const struct blk *blk, int code, struct err *err)
         return err_set(err, code, "lies on a read-only file system; open it read-only");
     case -ENOENT:
         return err_set(err, code, "no such file");
+    case -EBUSY:
+        return err_set(err, code,
+                       "is in use by the host (mounted, swap, or part of another device)");
     case -ETXTBSY:
         return err_set(err, code, "is in use by the kernel (a running program or swap)");
     default:
@@ -109,13 +113,15 @@ static int explain_open(const struct blk *blk, int code, struct err *err)
 static int open_fd(struct blk *blk, struct state *s, struct stat *ret_st, struct err *err)
 {
     bool create = (blk->open_flags & BLK_OPEN_CREATE) != 0;
+    int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (blk->read_only ? O_RDONLY : O_RDWR);
     if (!create && stat(blk->path, ret_st) == 0) {
         int rc = refuse_kind(ret_st->st_mode, err);
         if (rc < 0) {
             return rc;
         }
+        /* On a device, O_EXCL without O_CREAT: not while the host itself uses it (open(2)). */
+        flags |= S_ISBLK(ret_st->st_mode) && !blk->read_only ? O_EXCL : 0;
     }
-    int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (blk->read_only ? O_RDONLY : O_RDWR);
     flags |= create ? O_CREAT | O_EXCL : 0;
     flags |= blk->cache == BLK_CACHE_NONE ? O_DIRECT : 0;
     int fd = open_path(blk, flags);
@@ -158,6 +164,15 @@ static void find_alignment(const struct blk *blk, struct state *s)
     }
 }
 
+static uint32_t find_space_alignment(const struct blk *blk, int fd)
+{
+    int logical;
+    if (!blk->regular && ioctl(fd, BLKSSZGET, &logical) == 0 && bits_is_pow2((uint64_t)logical)) {
+        return (uint32_t)logical;
+    }
+    return 1;
+}
+
 static int file_open(struct blk *blk, const struct blk_opts *opts, const char *arg, struct err *err)
 {
     (void)opts;
@@ -189,6 +204,7 @@ static int file_open(struct blk *blk, const struct blk_opts *opts, const char *a
     blk->regular = S_ISREG(st.st_mode);
     blk->discard_align = MAX((uint32_t)st.st_blksize, SECTOR);
     find_alignment(blk, s);
+    s->space_align = find_space_alignment(blk, s->fd);
     return 0;
 }
 
@@ -385,7 +401,10 @@ static int punch(struct state *s, uint64_t offset, uint64_t len)
 
 static int file_discard(struct blk *blk, uint64_t offset, uint64_t len)
 {
-    int rc = punch(blk->state, offset, len);
+    struct state *s = blk->state;
+    uint64_t start = bits_align_up(offset, s->space_align);
+    uint64_t end = bits_align_down(offset + len, s->space_align);
+    int rc = start < end ? punch(s, start, end - start) : 0;
     return rc == -EOPNOTSUPP ? 0 : rc;
 }
 
@@ -431,7 +450,7 @@ static int punch_and_grow(struct blk *blk, uint64_t offset, uint64_t len)
     return 0;
 }
 
-static int file_write_zeroes(struct blk *blk, uint64_t offset, uint64_t len, bool may_unmap)
+static int zero_aligned(struct blk *blk, uint64_t offset, uint64_t len, bool may_unmap)
 {
     struct state *s = blk->state;
     int rc = -EOPNOTSUPP;
@@ -445,6 +464,37 @@ static int file_write_zeroes(struct blk *blk, uint64_t offset, uint64_t len, boo
         }
     }
     return rc == -EOPNOTSUPP ? -ENOTSUP : rc;
+}
+
+/* Zeroes for what fallocate() cannot take: less than a sector. */
+static int zero_edge(struct blk *blk, uint64_t offset, uint64_t len)
+{
+    static const char zeroes[SAFE_ALIGN];
+    while (len > 0) {
+        struct iovec iov = { (void *)(uintptr_t)zeroes, MIN(len, sizeof(zeroes)) };
+        int rc = file_pwritev(blk, offset, &iov, 1, iov.iov_len);
+        if (rc < 0) {
+            return rc;
+        }
+        offset += iov.iov_len;
+        len -= iov.iov_len;
+    }
+    return 0;
+}
+
+static int file_write_zeroes(struct blk *blk, uint64_t offset, uint64_t len, bool may_unmap)
+{
+    struct state *s = blk->state;
+    uint64_t start = bits_align_up(offset, s->space_align);
+    uint64_t end = bits_align_down(offset + len, s->space_align);
+    if (start >= end) {
+        return zero_edge(blk, offset, len);
+    }
+    int rc = zero_edge(blk, offset, start - offset);
+    if (rc == 0) {
+        rc = zero_edge(blk, end, offset + len - end);
+    }
+    return rc < 0 ? rc : zero_aligned(blk, start, end - start, may_unmap);
 }
 
 static int file_status(struct blk *blk, uint64_t offset, uint64_t len,
