@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "cli/cli.h"
+#include "cli/image.h"
 #include "vmm/vmconfig.h"
 
 /* A case branch per option that completes to files or to fixed words. */
@@ -28,6 +29,37 @@ static void print_value_cases(const struct schema *schema)
     }
 }
 
+static void print_verb(const char *name, const struct schema *schema)
+{
+    printf("        %s) opts='", name);
+    for (const struct schema_field *f = schema->fields; f->name != NULL; f++) {
+        printf("--%s ", f->name);
+    }
+    puts("--help';;");
+}
+
+/* posada image: the verbs, then a verb's options or a file. */
+static void print_image(void)
+{
+    puts("    if [ \"${COMP_WORDS[1]}\" = image ]; then\n"
+         "        local opts=");
+    fputs("        [ \"$COMP_CWORD\" = 2 ] && { COMPREPLY=($(compgen -W \"", stdout);
+#define VERB(name, operands, summary) fputs(#name " ", stdout);
+#include "cli/image_verbs.def"
+#undef VERB
+    puts("--help\" -- \"$cur\")); return; }\n        case ${COMP_WORDS[2]} in");
+#define VERB(name, operands, summary) print_verb(#name, &image_##name##_schema);
+#include "cli/image_verbs.def"
+#undef VERB
+    puts("        esac\n"
+         "        case $cur in\n"
+         "        -*) COMPREPLY=($(compgen -W \"$opts\" -- \"$cur\"));;\n"
+         "        *) COMPREPLY=($(compgen -f -- \"$cur\"));;\n"
+         "        esac\n"
+         "        return\n"
+         "    fi");
+}
+
 int completion_main(int argc, char **argv)
 {
     if (argc > 2 || (argc == 2 && strcmp(argv[1], "bash") != 0)) {
@@ -44,9 +76,9 @@ int completion_main(int argc, char **argv)
 #define COMMAND(name, summary) fputs(#name " ", stdout);
 #include "cli/commands.def"
 #undef COMMAND
+    puts("--help --version\" -- \"$cur\")); return\n    fi");
+    print_image();
     puts(
-        "--help --version\" -- \"$cur\")); return\n"
-        "    fi\n"
         "    [ \"${COMP_WORDS[1]}\" = run ] || { COMPREPLY=($(compgen -f -- \"$cur\")); return; }\n"
         "    case $prev in");
     print_value_cases(&vmconfig_schema);

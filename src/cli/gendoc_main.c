@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * gendoc TEMPLATE: prints a manual page's scdoc source with lines "@OPTIONS@", "@EXITCODES@" and
- * "@COMMANDS@" replaced from the tables. A build tool, not installed.
+ * gendoc TEMPLATE: prints a manual page's scdoc source with lines "@OPTIONS@", "@EXITCODES@",
+ * "@COMMANDS@" and "@IMAGE_VERBS@" replaced from the tables. A build tool, not installed.
  */
 #include <stdio.h>
 
 #include "cli/cli.h"
+#include "cli/image.h"
 #include "vmm/vmconfig.h"
 
 static void print_exit_codes(void)
@@ -20,6 +21,16 @@ static void print_commands(void)
 #define COMMAND(name, summary) printf("*" #name "*\n\t%s\n\n", summary);
 #include "cli/commands.def"
 #undef COMMAND
+}
+
+/* A subsection for each verb of posada image. */
+static void print_image_verbs(void)
+{
+#define VERB(name, operands, summary)                                                              \
+    printf("## posada image " #name " %s\n\n%s.\n\n", operands, summary);                         \
+    schema_print_scdoc(&image_##name##_schema, stdout);
+#include "cli/image_verbs.def"
+#undef VERB
 }
 
 int main(int argc, char **argv)
@@ -37,6 +48,8 @@ int main(int argc, char **argv)
             print_exit_codes();
         } else if (strcmp(line, "@COMMANDS@\n") == 0) {
             print_commands();
+        } else if (strcmp(line, "@IMAGE_VERBS@\n") == 0) {
+            print_image_verbs();
         } else {
             fputs(line, stdout);
         }

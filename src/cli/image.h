@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * posada image VERB: work on disk images. To add a verb: a file image_NAME.c with
- * image_NAME_main(), a row in image_verbs.def.
+ * image_NAME_main() and its option table image_NAME_schema, a row in image_verbs.def.
  */
 #ifndef CLI_IMAGE_H
 #define CLI_IMAGE_H
@@ -10,7 +10,9 @@
 #include "block/blk.h"
 #include "cli/cli.h"
 
-#define VERB(name, operands, summary) int image_##name##_main(int argc, char **argv);
+#define VERB(name, operands, summary)                                                              \
+    int image_##name##_main(int argc, char **argv);                                                \
+    extern const struct schema image_##name##_schema;
 #include "cli/image_verbs.def"
 #undef VERB
 

@@ -40,7 +40,7 @@ static const struct schema_field fields[] = {
     { 0},
 };
 
-static const struct schema schema = {
+const struct schema image_check_schema = {
     .name = "image check",
     .size = sizeof(struct check_opts),
     .fields = fields,
@@ -128,16 +128,16 @@ int image_check_main(int argc, char **argv)
     struct check_opts o;
     char *operands[IMAGE_MAX_OPERANDS] = { NULL };
     if (cli_wants_help(argc, argv)) {
-        image_print_help("check", &schema);
+        image_print_help("check", &image_check_schema);
         return CLI_EXIT_OK;
     }
-    schema_init(&schema, &o);
+    schema_init(&image_check_schema, &o);
     int code = CLI_EXIT_OK;
-    if (image_parse(&schema, &o, argc, argv, operands, 1, 1, &err) < 0) {
+    if (image_parse(&image_check_schema, &o, argc, argv, operands, 1, 1, &err) < 0) {
         code = cli_usage("image check", &err);
     } else if (check(&o, operands[0], &err) < 0) {
         code = cli_fail("image check", &err);
     }
-    schema_done(&schema, &o);
+    schema_done(&image_check_schema, &o);
     return code;
 }

@@ -81,7 +81,7 @@ static const struct schema_field fields[] = {
     { 0},
 };
 
-static const struct schema schema = {
+const struct schema image_convert_schema = {
     .name = "image convert",
     .size = sizeof(struct convert_opts),
     .fields = fields,
@@ -300,16 +300,16 @@ int image_convert_main(int argc, char **argv)
     struct convert_opts o;
     char *operands[IMAGE_MAX_OPERANDS] = { NULL };
     if (cli_wants_help(argc, argv)) {
-        image_print_help("convert", &schema);
+        image_print_help("convert", &image_convert_schema);
         return CLI_EXIT_OK;
     }
-    schema_init(&schema, &o);
+    schema_init(&image_convert_schema, &o);
     int code = CLI_EXIT_OK;
-    if (image_parse(&schema, &o, argc, argv, operands, 2, 2, &err) < 0) {
+    if (image_parse(&image_convert_schema, &o, argc, argv, operands, 2, 2, &err) < 0) {
         code = cli_usage("image convert", &err);
     } else if (convert(&o, operands, &err) < 0) {
         code = cli_fail("image convert", &err);
     }
-    schema_done(&schema, &o);
+    schema_done(&image_convert_schema, &o);
     return code;
 }

@@ -51,7 +51,7 @@ static const struct schema_field fields[] = {
     { 0                                                                        },
 };
 
-static const struct schema schema = {
+const struct schema image_create_schema = {
     .name = "image create",
     .size = sizeof(struct create_opts),
     .fields = fields,
@@ -100,18 +100,18 @@ int image_create_main(int argc, char **argv)
     struct create_opts o;
     char *operands[IMAGE_MAX_OPERANDS] = { NULL };
     if (cli_wants_help(argc, argv)) {
-        image_print_help("create", &schema);
+        image_print_help("create", &image_create_schema);
         return CLI_EXIT_OK;
     }
-    schema_init(&schema, &o);
+    schema_init(&image_create_schema, &o);
     int code = CLI_EXIT_OK;
     uint64_t size = 0;
-    if (image_parse(&schema, &o, argc, argv, operands, 1, 2, &err) < 0 ||
+    if (image_parse(&image_create_schema, &o, argc, argv, operands, 1, 2, &err) < 0 ||
         parse_size(&o, operands[1], &size, &err) < 0) {
         code = cli_usage("image create", &err);
     } else if (create(&o, operands[0], size, &err) < 0) {
         code = cli_fail("image create", &err);
     }
-    schema_done(&schema, &o);
+    schema_done(&image_create_schema, &o);
     return code;
 }

@@ -25,7 +25,7 @@ static const struct schema_field fields[] = {
     { 0},
 };
 
-static const struct schema schema = {
+const struct schema image_info_schema = {
     .name = "image info",
     .size = sizeof(struct info_opts),
     .fields = fields,
@@ -169,16 +169,16 @@ int image_info_main(int argc, char **argv)
     struct info_opts o;
     char *operands[IMAGE_MAX_OPERANDS] = { NULL };
     if (cli_wants_help(argc, argv)) {
-        image_print_help("info", &schema);
+        image_print_help("info", &image_info_schema);
         return CLI_EXIT_OK;
     }
-    schema_init(&schema, &o);
+    schema_init(&image_info_schema, &o);
     int code = CLI_EXIT_OK;
-    if (image_parse(&schema, &o, argc, argv, operands, 1, 1, &err) < 0) {
+    if (image_parse(&image_info_schema, &o, argc, argv, operands, 1, 1, &err) < 0) {
         code = cli_usage("image info", &err);
     } else if (info(&o, operands[0], &err) < 0) {
         code = cli_fail("image info", &err);
     }
-    schema_done(&schema, &o);
+    schema_done(&image_info_schema, &o);
     return code;
 }

@@ -26,7 +26,7 @@ static const struct schema_field fields[] = {
     { 0},
 };
 
-static const struct schema schema = {
+const struct schema image_resize_schema = {
     .name = "image resize",
     .size = sizeof(struct resize_opts),
     .fields = fields,
@@ -105,18 +105,18 @@ int image_resize_main(int argc, char **argv)
     struct resize_opts o;
     char *operands[IMAGE_MAX_OPERANDS] = { NULL };
     if (cli_wants_help(argc, argv)) {
-        image_print_help("resize", &schema);
+        image_print_help("resize", &image_resize_schema);
         return CLI_EXIT_OK;
     }
-    schema_init(&schema, &o);
+    schema_init(&image_resize_schema, &o);
     int code = CLI_EXIT_OK;
     struct change change = { 0 };
-    if (image_parse(&schema, &o, argc, argv, operands, 2, 2, &err) < 0 ||
+    if (image_parse(&image_resize_schema, &o, argc, argv, operands, 2, 2, &err) < 0 ||
         parse_change(operands[1], &change, &err) < 0) {
         code = cli_usage("image resize", &err);
     } else if (resize(&o, operands[0], &change, &err) < 0) {
         code = cli_fail("image resize", &err);
     }
-    schema_done(&schema, &o);
+    schema_done(&image_resize_schema, &o);
     return code;
 }

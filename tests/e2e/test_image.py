@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -16,17 +15,6 @@ import vmtest
 MIB = 1 << 20
 
 pytestmark = pytest.mark.skipif(shutil.which('qemu-img') is None, reason='needs qemu-img')
-
-
-def formats():
-    """The formats that this build knows."""
-    p = subprocess.run([vmtest.PROGRAM, 'image', 'create', '--format', '?', '/nonexistent/x', '1M'],
-                       capture_output=True, text=True, timeout=60)
-    return re.search(r'there are: (.*)\)', p.stderr).group(1).split(', ')
-
-
-needs_qcow2 = pytest.mark.skipif('qcow2' not in formats(), reason='built without qcow2')
-FORMATS = ['raw', pytest.param('qcow2', marks=needs_qcow2)]
 
 
 def image(*args, code=0, cwd=None, env=None):
@@ -152,7 +140,7 @@ def test_resize(tmp_path):
     assert path.stat().st_size == 4 * MIB
 
 
-@pytest.mark.parametrize('fmt', FORMATS)
+@pytest.mark.parametrize('fmt', ['raw', 'qcow2'])
 def test_convert_there_and_back(tmp_path, sparse, fmt):
     there, back = tmp_path / f'there.{fmt}', tmp_path / 'back.raw'
     image('convert', sparse, there)
@@ -194,7 +182,7 @@ def small_fs(tmp_path):
     subprocess.run(['umount', mnt], check=True)
 
 
-@pytest.mark.parametrize('fmt', FORMATS)
+@pytest.mark.parametrize('fmt', ['raw', 'qcow2'])
 def test_convert_to_a_full_disk_leaves_nothing(tmp_path, small_fs, fmt):
     source = tmp_path / 'source.raw'
     source.write_bytes(random.Random(1).randbytes(8 * MIB))
@@ -258,7 +246,6 @@ def test_in_use_by_qemu(tmp_path):
     image('resize', path, '8M')
 
 
-@needs_qcow2
 def test_backing_rules(tmp_path):
     """A backing file outside of the image's folder is refused unless it is named (S13)."""
     vm, other = tmp_path / 'vm', tmp_path / 'other'
@@ -277,7 +264,6 @@ def test_backing_rules(tmp_path):
     assert 'protocol' in err
 
 
-@needs_qcow2
 def test_create_needs_a_sound_backing_file(tmp_path):
     base = tmp_path / 'base.raw'
     base.write_bytes(bytes(MIB))
@@ -288,3 +274,17 @@ def test_create_needs_a_sound_backing_file(tmp_path):
     image('create', '--backing', 'base.raw', '--backing-format', 'raw', top)
     out, _ = image('info', '--json', top)
     assert json.loads(out)['virtual_size'] == MIB
+
+
+@pytest.mark.parametrize('words,expected', [
+    (['posada', 'image', 'c'], {'create', 'check', 'convert'}),
+    (['posada', 'image', 'resize', '--s'], {'--shrink'}),
+    (['posada', 'image', 'info', 'dis'], {'disk.img'}),
+])
+def test_completion(tmp_path, words, expected):
+    (tmp_path / 'disk.img').touch()
+    script = (f'source <({vmtest.PROGRAM} completion bash); COMP_WORDS=({" ".join(words)}); '
+              f'COMP_CWORD={len(words) - 1}; _posada; echo ${{COMPREPLY[@]}}')
+    p = subprocess.run(['bash', '-c', script], capture_output=True, text=True, check=True,
+                       cwd=tmp_path, timeout=30)
+    assert set(p.stdout.split()) == expected, p
