@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "spec/virtio_defs.h"
+#include "vmm/virtio/virtio_attack.h"
 #include "vmm/virtio/virtio_blk.h"
 #include "vmm/virtio/virtio_harness.h"
 
@@ -509,6 +510,52 @@ static void test_many(void **state)
     close_disk(&f);
 }
 
+struct attacked {
+    const char *path;
+    struct blk *blk;
+    struct virtio_blk_params params;
+};
+
+static const void *attack_open(void *opaque)
+{
+    struct attacked *a = opaque;
+    a->blk = open_ok(&(struct blk_opts){ .path = a->path, .format = "raw" });
+    a->params = (struct virtio_blk_params){ .blk = a->blk, .num_queues = 2 };
+    return &a->params;
+}
+
+static void attack_close(void *opaque)
+{
+    struct attacked *a = opaque;
+    blk_close(a->blk);
+}
+
+static bool attack_works(struct virtio_harness *vh, void *opaque)
+{
+    (void)opaque;
+    uint64_t p = virtio_harness_alloc(vh, 1024, 512);
+    const struct virtio_hbuf bufs[] = {
+        {p,        16,  false},
+        { p + 512, 512, true },
+        { p + 16,  1,   true }
+    };
+    le64_put(virtio_harness_ptr(vh, p + 8), 1);
+    return virtio_hq_roundtrip(vh->queue[1], bufs, 3) == 513 &&
+           *(uint8_t *)virtio_harness_ptr(vh, p + 16) == VIRTIO_BLK_S_OK;
+}
+
+static void test_attacks(void **state)
+{
+    struct attacked a = { .path = scratch_file(state, "disk.raw", "", DISK_SIZE) };
+    const struct virtio_attack_target target = { .cls = &virtio_blk_class,
+                                                 .open = attack_open,
+                                                 .close = attack_close,
+                                                 .opaque = &a,
+                                                 .queue = 1,
+                                                 .works = attack_works };
+    assert_int_equal(virtio_attack_all(&target), 0);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, scratch_setup, scratch_teardown)
@@ -527,6 +574,7 @@ int main(void)
         T(test_reset_during_io),
         T(test_stop_drains),
         T(test_many),
+        T(test_attacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,7 +101,7 @@ static void virtio_harness_cap(struct virtio_harness *vh, unsigned at)
     }
 }
 
-static void virtio_harness_find(struct virtio_harness *vh)
+void virtio_harness_find(struct virtio_harness *vh)
 {
     for (vh->devfn = 0; vh->devfn < 256; vh->devfn++) {
         if (virtio_harness_pci_read(vh, PCI_REG_VENDOR, 2) == VIRTIO_PCI_VENDOR) {

@@ -87,6 +87,9 @@ void virtio_harness_done(struct virtio_harness *vh);
 struct dev *virtio_harness_add(struct virtio_harness *vh, const struct dev_class *cls,
                                const void *params);
 
+/* Finds the device's structures (again, after BARs have moved) and enables MSI-X. */
+void virtio_harness_find(struct virtio_harness *vh);
+
 /* Zeroed guest memory that is not used for anything else. */
 uint64_t virtio_harness_alloc(struct virtio_harness *vh, uint64_t size, uint64_t align);
 /* Frees all guest memory and queues (after a device reset). */

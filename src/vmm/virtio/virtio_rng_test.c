@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "spec/virtio_defs.h"
+#include "vmm/virtio/virtio_attack.h"
 #include "vmm/virtio/virtio_harness.h"
 #include "vmm/virtio/virtio_rng.h"
 
@@ -122,13 +123,30 @@ static void test_more_than_a_batch(void **state)
     virtio_harness_done(&vh);
 }
 
+static bool rng_works(struct virtio_harness *vh, void *opaque)
+{
+    (void)opaque;
+    dev_harness_advance(&vh->h, 1000000000); /* the attack may have used the rate up */
+    uint64_t buf = virtio_harness_alloc(vh, 64, 1);
+    const struct virtio_hbuf bufs[] = {
+        {buf, 64, true}
+    };
+    return virtio_hq_roundtrip(vh->queue[0], bufs, 1) == 64;
+}
+
+static void test_attacks(void **state)
+{
+    (void)state;
+    const struct virtio_attack_target target = { .cls = &virtio_rng_class, .works = rng_works };
+    assert_int_equal(virtio_attack_all(&target), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fills_buffers),
-        cmocka_unit_test(test_readable_buffer),
-        cmocka_unit_test(test_rate),
-        cmocka_unit_test(test_more_than_a_batch),
+        cmocka_unit_test(test_fills_buffers), cmocka_unit_test(test_readable_buffer),
+        cmocka_unit_test(test_rate),          cmocka_unit_test(test_more_than_a_batch),
+        cmocka_unit_test(test_attacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "spec/virtio_defs.h"
+#include "vmm/virtio/virtio_attack.h"
 #include "vmm/virtio/virtio_harness.h"
 
 #define ECHO_QUEUES 2
@@ -372,6 +373,26 @@ static void test_unpop(void **state)
     }
 }
 
+static bool echo_works(struct virtio_harness *vh, void *opaque)
+{
+    (void)opaque;
+    uint64_t buf = virtio_harness_alloc(vh, 64, 1);
+    const struct virtio_hbuf bufs[] = {
+        {buf,       32, false},
+        { buf + 32, 32, true }
+    };
+    return virtio_hq_roundtrip(vh->queue[0], bufs, 2) == 32;
+}
+
+/* Each attack of virtio_attacks.def, named there by what it does (S7). */
+static void test_attacks(void **state)
+{
+    (void)state;
+    const struct virtio_attack_target target = { .cls = &echo_class, .works = echo_works };
+    assert_true(virtio_attack_count >= 50);
+    assert_int_equal(virtio_attack_all(&target), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_reset_with_buffers_out),
         cmocka_unit_test(test_stop_and_start),
         cmocka_unit_test(test_unpop),
+        cmocka_unit_test(test_attacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
