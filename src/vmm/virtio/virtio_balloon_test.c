@@ -15,6 +15,7 @@
 
 #include "spec/virtio_balloon_defs.h"
 #include "spec/virtio_defs.h"
+#include "vmm/virtio/virtio_attack.h"
 #include "vmm/virtio/virtio_harness.h"
 
 #define PAGE  4096
@@ -317,6 +318,26 @@ static void deflate_returns_the_chain(void **state)
     rig_done(&r);
 }
 
+static bool attack_works(struct virtio_harness *vh, void *opaque)
+{
+    (void)opaque;
+    struct virtio_hbuf b = { virtio_harness_alloc(vh, 64, 4), 64, false };
+    return virtio_hq_roundtrip(vh->queue[0], &b, 1) == 0;
+}
+
+static void attacks(void **state)
+{
+    (void)state;
+    static const struct virtio_balloon_params p = { .reporting = true };
+    log_set_level(LOG_ERROR);
+    for (unsigned queue = 0; queue < 4; queue++) {
+        const struct virtio_attack_target target = {
+            .cls = &virtio_balloon_class, .params = &p, .queue = queue, .works = attack_works
+        };
+        assert_int_equal(virtio_attack_all(&target), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +350,7 @@ int main(void)
         cmocka_unit_test(target_and_actual),
         cmocka_unit_test(statistics_on_request),
         cmocka_unit_test(deflate_returns_the_chain),
+        cmocka_unit_test(attacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

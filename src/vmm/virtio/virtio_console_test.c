@@ -14,6 +14,7 @@
 
 #include "spec/virtio_console_defs.h"
 #include "spec/virtio_defs.h"
+#include "vmm/virtio/virtio_attack.h"
 #include "vmm/virtio/virtio_harness.h"
 
 #define QSIZE 32
@@ -382,6 +383,40 @@ static void bad_parameters(void **state)
     virtio_harness_done(&vh);
 }
 
+static bool attack_works(struct virtio_harness *vh, void *opaque)
+{
+    (void)opaque;
+    struct virtio_hbuf b = { virtio_harness_alloc(vh, 64, 4), 64, false };
+    return virtio_hq_roundtrip(vh->queue[1], &b, 1) == 0;
+}
+
+static void attacks(void **state)
+{
+    (void)state;
+    static const struct virtio_console_port_params port[2] = { { .name = "a" }, { .name = "b" } };
+    static const struct virtio_console_params p = { .nports = 2, .port = port };
+    /* Receive queues are looked at when there is something to say. */
+    static const struct {
+        unsigned queue;
+        bool idle;
+    } rows[] = {
+        {0,  true },
+        { 1, false},
+        { 2, true },
+        { 3, false},
+        { 5, false}
+    };
+    log_set_level(LOG_ERROR);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct virtio_attack_target target = { .cls = &virtio_console_class,
+                                                     .params = &p,
+                                                     .queue = rows[i].queue,
+                                                     .idle = rows[i].idle,
+                                                     .works = attack_works };
+        assert_int_equal(virtio_attack_all(&target), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -393,6 +428,7 @@ int main(void)
         cmocka_unit_test(pause_holds_both_ways),
         cmocka_unit_test(bad_control_messages),
         cmocka_unit_test(bad_parameters),
+        cmocka_unit_test(attacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

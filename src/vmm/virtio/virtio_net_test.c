@@ -12,6 +12,7 @@
 
 #include "spec/virtio_defs.h"
 #include "spec/virtio_net_defs.h"
+#include "vmm/virtio/virtio_attack.h"
 #include "vmm/virtio/virtio_harness.h"
 
 #define HDR   ((uint32_t)sizeof(struct virtio_net_hdr))
@@ -680,6 +681,69 @@ static void mac_addresses(void **state)
     }
 }
 
+struct attacked {
+    struct fake fake;
+    struct virtio_net_params params;
+};
+
+/* The back end has frames waiting, so that the receive queue is looked at as well. */
+static const void *attack_open(void *opaque)
+{
+    struct attacked *a = opaque;
+    int pair[2];
+    uint8_t frame[HDR + 300] = { 0 };
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
+    a->fake.be = (struct netbe){
+        .cls = &fake_class,
+        .nqueues = 1,
+        .fd = { pair[0] },
+        .sock = true,
+        .vnet_hdr = true,
+        .offloads = TUN_F_CSUM | TUN_F_TSO4,
+    };
+    a->fake.peer[0] = pair[1];
+    while (send(pair[1], frame, sizeof(frame), 0) > 0) {
+    }
+    a->params = (struct virtio_net_params){ .be = &a->fake.be };
+    return &a->params;
+}
+
+static void attack_close(void *opaque)
+{
+    struct attacked *a = opaque;
+    close(a->fake.be.fd[0]);
+    close(a->fake.peer[0]);
+}
+
+static bool attack_works(struct virtio_harness *vh, void *opaque)
+{
+    struct attacked *a = opaque;
+    uint8_t got[256];
+    while (recv(a->fake.peer[0], got, sizeof(got), 0) > 0) {
+    }
+    send_frame(vh->queue[1], &plain, 64, 1);
+    unsigned id;
+    uint32_t used;
+    return virtio_hq_wait(vh->queue[1], &id, &used) &&
+           recv(a->fake.peer[0], got, sizeof(got), 0) == HDR + 64;
+}
+
+static void attacks(void **state)
+{
+    (void)state;
+    struct attacked a = { 0 };
+    log_set_level(LOG_ERROR);
+    for (unsigned queue = 0; queue < 3; queue++) {
+        const struct virtio_attack_target target = { .cls = &virtio_net_class,
+                                                     .open = attack_open,
+                                                     .close = attack_close,
+                                                     .opaque = &a,
+                                                     .queue = queue,
+                                                     .works = attack_works };
+        assert_int_equal(virtio_attack_all(&target), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -704,6 +768,7 @@ int main(void)
         cmocka_unit_test(pause_and_reset),
         cmocka_unit_test(no_back_end_drops_frames),
         cmocka_unit_test(mac_addresses),
+        cmocka_unit_test(attacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

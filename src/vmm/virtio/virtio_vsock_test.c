@@ -15,6 +15,7 @@
 #include "spec/virtio_defs.h"
 #include "spec/virtio_vsock_defs.h"
 #include "vmm/net/unixsock.h"
+#include "vmm/virtio/virtio_attack.h"
 #include "vmm/virtio/virtio_harness.h"
 
 #define QSIZE  64
@@ -667,6 +668,44 @@ static void bad_parameters(void **state)
     virtio_harness_done(&vh);
 }
 
+/* A refused packet must be answered. */
+static bool attack_works(struct virtio_harness *vh, void *opaque)
+{
+    struct rig r = { .alloc = 1 };
+    uint8_t head[HDR];
+    unsigned id;
+    uint32_t len;
+    (void)opaque;
+    make_head(&r, head, VIRTIO_VSOCK_OP_RW, 1, 2, 0);
+    uint64_t gpa = virtio_harness_alloc(vh, HDR, 1);
+    memcpy(virtio_harness_ptr(vh, gpa), head, HDR);
+    struct virtio_hbuf in = { virtio_harness_alloc(vh, 256, 1), 256, true };
+    struct virtio_hbuf out = { gpa, HDR, false };
+    return virtio_hq_add(vh->queue[0], &in, 1) >= 0 && virtio_hq_kick(vh->queue[0]) &&
+           virtio_hq_roundtrip(vh->queue[1], &out, 1) == 0 &&
+           virtio_hq_wait(vh->queue[0], &id, &len) && len == HDR;
+}
+
+static void attacks(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/vsock_test.XXXXXX";
+    char path[64];
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof(path), "%s/v", dir);
+    const struct virtio_vsock_params p = { .cid = CID, .path = path };
+    log_set_level(LOG_ERROR);
+    for (unsigned queue = 0; queue < 3; queue++) {
+        const struct virtio_attack_target target = { .cls = &virtio_vsock_class,
+                                                     .params = &p,
+                                                     .queue = queue,
+                                                     .idle = queue != 1,
+                                                     .works = attack_works };
+        assert_int_equal(virtio_attack_all(&target), 0);
+    }
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -685,6 +724,7 @@ int main(void)
         cmocka_unit_test(connections_are_bounded),
         cmocka_unit_test(pause_and_reset),
         cmocka_unit_test(bad_parameters),
+        cmocka_unit_test(attacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
