@@ -11,7 +11,7 @@
  *    else of RFLAGS in `eflags`. Only flags.h touches either.
  *  - x87, MMX, XMM, YMM and MXCSR live in `xs`, in the standard (non-compacted) XSAVE layout, so
  *    that a host instruction can load from it, run, and store back.
- *  - Hidden parts of segments are kept beside the selector; `ebase`, `lo`, `rspan`, `wspan` are
+ *  - Hidden parts of segments are kept beside the selector; `ebase`, `rlo`, `wlo`, `span` are
  *    derived from them by sk_mode_update() so that the check of an access is one compare.
  *  - Data accesses go through rtlb/wtlb (mem.h), which point at the supervisor or the user set.
  *
@@ -84,11 +84,12 @@ struct sk_seg {
     uint32_t attr;
     uint16_t sel;
     /* Derived (sk_mode_update): an access of n bytes at offset o is in order if
-     * o - lo <= span - (n - 1); the linear address is (ebase + o) & linmask. */
+     * o - lo <= span - (n - 1), lo being rlo or wlo; its linear address is (ebase + o) & linmask.
+     */
     uint64_t ebase;
-    uint64_t lo;
-    uint64_t rspan;
-    uint64_t wspan;
+    uint64_t rlo;
+    uint64_t wlo;
+    uint64_t span;
 };
 
 struct sk_dtable {
@@ -133,8 +134,9 @@ struct sk_tlb {
     struct sk_tlbe e[SK_TLB_SIZE];
 };
 
-/* The four tables. The user set is used at CPL 3, the supervisor set else; see also smap_ac. */
-enum sk_tlbset { SK_TLB_SUP, SK_TLB_USER, SK_TLB_NSETS };
+/* Sets of tables: supervisor accesses, the same with EFLAGS.AC set under SMAP, user accesses, and
+ * one that is never filled, in force while alignment checks are on. sk_mode_update() chooses. */
+enum sk_tlbset { SK_TLB_SUP, SK_TLB_SUP_AC, SK_TLB_USER, SK_TLB_EMPTY, SK_TLB_NSETS };
 
 /* Why run() must look up between two blocks: bits of sk_vcpu.poll. Any thread may set them (with
  * release order, after the data they announce); only the vCPU's thread clears them. */
@@ -245,6 +247,14 @@ struct sk_mtrr {
     uint64_t base[8], mask[8];
 };
 
+/* A port access the client is performing. */
+struct sk_pio {
+    uint64_t rip; /* linear, of the instruction: nothing to complete if the client moved it */
+    uint32_t count;
+    uint8_t size, len, ash;
+    bool in, rep;
+};
+
 struct sk_block;
 struct sk_blocks;
 struct sk_insn;
@@ -312,11 +322,14 @@ struct sk_vcpu {
     /* Exits. */
     struct sk_exit exit;
     uint8_t *pio_data; /* 4096 bytes, in the run area */
-    uint32_t pio_done; /* elements of the pending I/O that the client has performed */
     bool pio_pending;
-    uint64_t pio_rip; /* linear RIP of the pending OUT: not completed if the client moved it */
+    struct sk_pio pio;
+    bool pio_string;
     struct sk_mmio mmio[SK_MMIO_MAX]; /* reads done and writes queued by this instruction */
     unsigned mmio_n, mmio_pos;
+    bool mmio_draining;     /* the instruction is complete, its writes go out one an exit */
+    bool split_held;        /* sk_split_lock() */
+    _Atomic bool tlb_acked; /* SK_POLL_TLB was obeyed */
     const volatile uint8_t *immediate_exit; /* kvm_run byte, or a zero of ours */
 
     uint32_t guest_debug; /* KVM_GUESTDBG_* */
@@ -327,10 +340,11 @@ struct sk_vcpu {
     unsigned cpuid_n;
     uint8_t maxphyaddr;
     uint64_t insn_count; /* instructions retired, for bench and tests */
+    uint64_t insn_limit;
 
     jmp_buf jb; /* where sk_raise() and the exits go */
 
-    struct sk_lapic *lapic;    /* irqchip/: NULL without an irqchip of ours */
+    struct sk_lapic *lapic;      /* irqchip/: NULL without an irqchip of ours */
     _Atomic uint32_t sleeping;   /* in sk_poll_wait() */
     _Atomic uint32_t *wait_word; /* what it sleeps on: first dword of kvm_run, or own_wait_word */
     _Atomic uint32_t own_wait_word;
@@ -372,9 +386,10 @@ struct sk_vm_ops {
 struct sk_vm {
     _Atomic(struct sk_memmap *) memmap; /* phys.h */
     const struct sk_vm_ops *ops;
-    void *opaque; /* the object of the layer above */
+    void *opaque;               /* the object of the layer above */
     struct sk_irqchip *irqchip; /* NULL: the client emulates the interrupt controllers */
     _Atomic uint32_t unknown_logged;
+    _Atomic uint32_t split_lock; /* held over a locked access to device memory or across pages */
 };
 
 /* Creates a vCPU in its power-on state (SDM 3A §9.1.1). `pio_data` is 4096 bytes that outlive it.
@@ -403,7 +418,8 @@ void sk_special_update(struct sk_vcpu *c);
  */
 void sk_run(struct sk_vcpu *c, uint64_t max_insns);
 
-/* Sets bits of c->poll and wakes the vCPU if it sleeps (poll.c). Any thread, signal handlers too. */
+/* Sets bits of c->poll and wakes the vCPU if it sleeps (poll.c). Any thread, signal handlers too.
+ */
 void sk_poll_set(struct sk_vcpu *c, uint32_t bits);
 
 /* Sleeps until c->poll or immediate_exit is not 0, or a signal was caught. */

@@ -481,7 +481,8 @@ static void dec_finish(struct dec *d, const struct sk_row *r)
         (uint16_t)((d->lock ? SK_IN_LOCK : 0) | (d->rep == 0xf3 ? SK_IN_REP : 0) |
                    (d->rep == 0xf2 ? SK_IN_REPNE : 0) | (d->osize ? SK_IN_OSIZE : 0) |
                    (d->rex ? SK_IN_REX : 0) | (d->rex & 8 ? SK_IN_W : 0) |
-                   (r->attr & A_END ? SK_IN_END : 0) | (d->seg != SK_NSEGS ? SK_IN_SEGPFX : 0));
+                   (r->attr & A_END ? SK_IN_END : 0) | (r->attr & A_KEEPRF ? SK_IN_KEEPRF : 0) |
+                   (d->seg != SK_NSEGS ? SK_IN_SEGPFX : 0));
 }
 
 int sk_decode(struct sk_insn *ret, const uint8_t *p, unsigned n, const struct sk_decode_env *env)

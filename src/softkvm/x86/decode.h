@@ -70,7 +70,8 @@ enum {
     SK_IN_W = 0x0040, /* REX.W or VEX.W */
     SK_IN_L = 0x0080, /* VEX.L: 256 bit */
     SK_IN_END = 0x0100,
-    SK_IN_SEGPFX = 0x0200 /* a segment override is in force */
+    SK_IN_KEEPRF = 0x0400, /* IRET, task switches: what they load into RF stays */
+    SK_IN_SEGPFX = 0x0200  /* a segment override is in force */
 };
 
 struct sk_insn {

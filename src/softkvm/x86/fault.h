@@ -50,6 +50,9 @@ _Noreturn void sk_raise_err(struct sk_vcpu *c, enum sk_vec vec, uint32_t err);
 /* #PF at linear address `lin` with the complete error code. */
 _Noreturn void sk_raise_pf(struct sk_vcpu *c, uint64_t lin, uint32_t err);
 
+/* #DB as a fault, with the bits for DR6. */
+_Noreturn void sk_raise_db(struct sk_vcpu *c, uint64_t dr6);
+
 /* #GP(0), the most common one. */
 _Noreturn void sk_gp(struct sk_vcpu *c);
 _Noreturn void sk_ud(struct sk_vcpu *c);

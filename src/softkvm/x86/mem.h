@@ -56,7 +56,7 @@ static inline uint64_t sk_seg_lin(struct sk_vcpu *c, unsigned seg, uint64_t off,
 {
     const struct sk_seg *s = &c->seg[seg];
 
-    if (UNLIKELY(off - s->lo > (write ? s->wspan : s->rspan) - (size - 1))) {
+    if (UNLIKELY(off - (write ? s->wlo : s->rlo) > s->span - (size - 1))) {
         return sk_seg_lin_slow(c, seg, off, size, write);
     }
     return (s->ebase + off) & c->linmask;
@@ -188,6 +188,8 @@ static inline void sk_need_aligned(struct sk_vcpu *c, const struct sk_insn *in, 
 
 /* --- tlb.c --- */
 
+/* Puts the tables in their first state (new vCPU). */
+void sk_tlb_reset(struct sk_vcpu *c);
 /* Drops every translation of this vCPU, global pages included. */
 void sk_tlb_flush_all(struct sk_vcpu *c);
 /* Drops those that are not global (MOV CR3). */
@@ -206,7 +208,7 @@ const uint8_t *sk_fetch_ptr(struct sk_vcpu *c, uint64_t lin, uint64_t *ret_gpa);
 struct sk_xlat {
     uint64_t gpa; /* of the byte itself */
     bool global;
-    bool writable; /* a write by the same privilege would succeed with no more A/D updates */
+    bool large; /* out of a page above 4 KiB */
 };
 
 /* Walks the page tables as an access of kind `acc` at privilege `user` would: sets A and D bits.

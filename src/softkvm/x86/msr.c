@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "softkvm/x86/msr.h"
+
+#include "softkvm/x86/cpuid.h"
+#include "softkvm/x86/crs.h"
+#include "softkvm/x86/mem.h"
+#include "softkvm/x86/tsc.h"
+
+enum {
+    MSR_TSC = 0x10,
+    MSR_APIC_BASE = 0x1b,
+    MSR_TSC_ADJUST = 0x3b,
+    MSR_MTRR_CAP = 0xfe,
+    MSR_ARCH_CAP = 0x10a,
+    MSR_MTRR_PHYS = 0x200,
+    MSR_PAT = 0x277,
+    MSR_MTRR_DEF = 0x2ff,
+    MSR_MC0 = 0x400
+};
+#define MSR_EFER    0xc0000080u
+#define MSR_FS_BASE 0xc0000100u
+#define MSR_GS_BASE 0xc0000101u
+
+/* RDCL_NO, IBRS_ALL, SKIP_L1DFL, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO,
+ * PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO: the engine executes nothing speculatively. */
+#define ARCH_CAP UINT64_C(0xd10e17b)
+
+enum msr_kind { KIND_PLAIN, KIND_CANON, KIND_RO, KIND_ZERO };
+
+struct msr_row {
+    uint32_t index;
+    uint16_t feature;
+    uint8_t kind;
+    uint16_t offset;
+    uint64_t mask;
+};
+
+#define MSR_OFF(f) ((uint16_t)offsetof(struct sk_vcpu, f))
+
+static const struct msr_row rows[] = {
+#define SK_MSR_PLAIN(f) MSR_OFF(f)
+#define SK_MSR_CANON(f) MSR_OFF(f)
+#define SK_MSR_RO(f)    MSR_OFF(f)
+#define SK_MSR_ZERO(f)  0
+#define SK_MSR(index_, name, field, mask_, feat, kind_)                                            \
+    { index_, SK_F_##feat, KIND_##kind_, SK_MSR_##kind_(field), (uint64_t)(mask_) },
+#include "softkvm/x86/msrs.def"
+#undef SK_MSR
+};
+
+static const struct msr_row *msr_row(const struct sk_vcpu *c, uint32_t index)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+        if (rows[i].index == index) {
+            return sk_has(c, rows[i].feature) ? &rows[i] : NULL;
+        }
+    }
+    return NULL;
+}
+
+static bool msr_canonical(uint64_t v)
+{
+    return (uint64_t)((int64_t)(v << 16) >> 16) == v;
+}
+
+/* The fixed-range MTRRs in the order of c->mtrr.fixed. */
+static int msr_mtrr_fixed(uint32_t index)
+{
+    static const uint16_t fixed[] = { 0x250, 0x258, 0x259, 0x268, 0x269, 0x26a,
+                                      0x26b, 0x26c, 0x26d, 0x26e, 0x26f };
+
+    for (unsigned i = 0; i < ARRAY_LEN(fixed); i++) {
+        if (fixed[i] == index) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+/* Word of an MTRR, or NULL. */
+static uint64_t *msr_mtrr(struct sk_vcpu *c, uint32_t index)
+{
+    int f = msr_mtrr_fixed(index);
+
+    if (!sk_has(c, SK_F_MTRR)) {
+        return NULL;
+    }
+    if (f >= 0) {
+        return &c->mtrr.fixed[f];
+    }
+    if (index >= MSR_MTRR_PHYS && index < MSR_MTRR_PHYS + 16) {
+        unsigned n = (index - MSR_MTRR_PHYS) / 2;
+
+        return index & 1 ? &c->mtrr.mask[n] : &c->mtrr.base[n];
+    }
+    return index == MSR_MTRR_DEF ? &c->mtrr.def_type : NULL;
+}
+
+static bool msr_memtype(uint64_t t, bool pat)
+{
+    return t < 8 && t != 2 && t != 3 && (pat || t != 7);
+}
+
+static bool msr_mtrr_valid(const struct sk_vcpu *c, uint32_t index, uint64_t v)
+{
+    uint64_t rsvd = ~((BIT64(c->maxphyaddr)) - 1);
+
+    if (msr_mtrr_fixed(index) >= 0) {
+        for (unsigned i = 0; i < 8; i++) {
+            if (!msr_memtype((v >> (8 * i)) & 0xff, false)) {
+                return false;
+            }
+        }
+        return true;
+    }
+    if (index == MSR_MTRR_DEF) {
+        return !(v & ~UINT64_C(0xcff)) && msr_memtype(v & 0xff, false);
+    }
+    if (index & 1) {
+        return !(v & (rsvd | 0x7ff));
+    }
+    return !(v & (rsvd | 0xf00)) && msr_memtype(v & 0xff, false);
+}
+
+static bool msr_pat_valid(uint64_t v)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        if (!msr_memtype((v >> (8 * i)) & 0xff, true) || ((v >> (8 * i)) & 0xf8)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool msr_is_mc(const struct sk_vcpu *c, uint32_t index)
+{
+    return sk_has(c, SK_F_MCA) && index >= MSR_MC0 &&
+           index < MSR_MC0 + 4 * (uint32_t)(c->mcg_cap & 0xff) && index < MSR_MC0 + 128;
+}
+
+/* Registers with rules of their own. 0 done, 1 not one of them. */
+static int msr_read_special(struct sk_vcpu *c, uint32_t index, uint64_t *ret)
+{
+    const uint64_t *m;
+
+    switch (index) {
+    case MSR_TSC:
+        *ret = sk_tsc_now(c);
+        return 0;
+    case MSR_APIC_BASE:
+        *ret = c->apic_base;
+        return 0;
+    case MSR_TSC_ADJUST:
+        *ret = c->tsc_adjust;
+        return !sk_has(c, SK_F_TSC_ADJUST);
+    case MSR_MTRR_CAP:
+        *ret = 0x508; /* 8 variable ranges, fixed ranges, WC */
+        return !sk_has(c, SK_F_MTRR);
+    case MSR_ARCH_CAP:
+        *ret = ARCH_CAP;
+        return !sk_has(c, SK_F_ARCH_CAP);
+    case MSR_PAT:
+        *ret = c->pat;
+        return 0;
+    case MSR_EFER:
+        *ret = c->efer;
+        return 0;
+    case MSR_FS_BASE:
+        *ret = c->seg[SK_FS].base;
+        return !sk_has(c, SK_F_LM);
+    case MSR_GS_BASE:
+        *ret = c->seg[SK_GS].base;
+        return !sk_has(c, SK_F_LM);
+    default:
+        break;
+    }
+    if (msr_is_mc(c, index)) {
+        *ret = c->mc_bank[(index - MSR_MC0) / 4][index & 3];
+        return 0;
+    }
+    m = msr_mtrr(c, index);
+    if (m) {
+        *ret = *m;
+    }
+    return m == NULL;
+}
+
+static int msr_write_base(struct sk_vcpu *c, struct sk_seg *s, uint64_t v)
+{
+    if (!msr_canonical(v) || !sk_has(c, SK_F_LM)) {
+        return 1;
+    }
+    s->base = v;
+    sk_mode_update(c);
+    return 0;
+}
+
+static int msr_write_apic_base(struct sk_vcpu *c, uint64_t v, bool host)
+{
+    uint64_t rsvd = (~(BIT64(c->maxphyaddr) - 1)) | 0x2ff;
+
+    if (!sk_has(c, SK_F_X2APIC)) {
+        rsvd |= 0x400;
+    }
+    /* x2APIC needs the enable bit, and is left only by way of disabled (SDM 3A §11.12.5). */
+    if ((v & rsvd) || ((v & 0xc00) == 0x400) ||
+        (!host && (c->apic_base & 0xc00) == 0xc00 && (v & 0xc00) == 0x800) ||
+        (!host && (c->apic_base & 0xc00) == 0 && (v & 0xc00) == 0xc00)) {
+        return 1;
+    }
+    c->apic_base = v;
+    if (c->vm->ops->apic_base_changed) {
+        c->vm->ops->apic_base_changed(c);
+    }
+    return 0;
+}
+
+/* TSC and TSC_ADJUST move together (SDM 3B §18.17.3); a client sets one at a time. */
+static void msr_write_tsc(struct sk_vcpu *c, uint64_t v, bool host)
+{
+    uint64_t delta = v - sk_tsc_now(c);
+
+    c->tsc_offset += delta;
+    if (!host) {
+        c->tsc_adjust += delta;
+    }
+}
+
+static int msr_write_mc(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host)
+{
+    unsigned reg = index & 3;
+
+    if (!host && reg != 0 && v != 0) {
+        return 1; /* status, address, misc: only cleared by the guest */
+    }
+    if (!host && reg == 0 && v != 0 && v != ~UINT64_C(0)) {
+        return 1;
+    }
+    c->mc_bank[(index - MSR_MC0) / 4][reg] = v;
+    return 0;
+}
+
+static int msr_write_special(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host)
+{
+    uint64_t *m;
+
+    switch (index) {
+    case MSR_TSC:
+        msr_write_tsc(c, v, host);
+        return 0;
+    case MSR_APIC_BASE:
+        return msr_write_apic_base(c, v, host);
+    case MSR_TSC_ADJUST:
+        if (!sk_has(c, SK_F_TSC_ADJUST)) {
+            return 1;
+        }
+        if (!host) {
+            c->tsc_offset += v - c->tsc_adjust;
+        }
+        c->tsc_adjust = v;
+        return 0;
+    case MSR_PAT:
+        if (!msr_pat_valid(v)) {
+            return 1;
+        }
+        c->pat = v;
+        return 0;
+    case MSR_EFER:
+        if (host) {
+            c->efer = v & (SK_EFER_SCE | SK_EFER_LME | SK_EFER_LMA | SK_EFER_NXE);
+            sk_vcpu_changed(c);
+            return 0;
+        }
+        return !sk_efer_write(c, v);
+    case MSR_FS_BASE:
+        return msr_write_base(c, &c->seg[SK_FS], v);
+    case MSR_GS_BASE:
+        return msr_write_base(c, &c->seg[SK_GS], v);
+    default:
+        break;
+    }
+    if (msr_is_mc(c, index)) {
+        return msr_write_mc(c, index, v, host);
+    }
+    m = msr_mtrr(c, index);
+    if (!m || !msr_mtrr_valid(c, index, v)) {
+        return 1;
+    }
+    *m = v;
+    return 0;
+}
+
+/* An access the client has answered already, or one it filters. 0 go on, 1 #GP, 2 exit, 3 done. */
+static int msr_filtered(struct sk_vcpu *c, uint32_t index, bool write)
+{
+    return c->vm->ops->msr_filter ? c->vm->ops->msr_filter(c, index, write) : 0;
+}
+
+int sk_msr_read(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host)
+{
+    const struct msr_row *r = msr_row(c, index);
+    int f = host ? 0 : msr_filtered(c, index, false);
+
+    if (f) {
+        return f;
+    }
+    if (r) {
+        *ret = r->kind == KIND_ZERO ? 0 : *(const uint64_t *)(const void *)((char *)c + r->offset);
+        return 0;
+    }
+    if (msr_read_special(c, index, ret) == 0) {
+        return 0;
+    }
+    return c->vm->ops->rdmsr ? c->vm->ops->rdmsr(c, index, ret) : 1;
+}
+
+int sk_msr_write(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host)
+{
+    const struct msr_row *r = msr_row(c, index);
+    int f = host ? 0 : msr_filtered(c, index, true);
+
+    if (f) {
+        return f;
+    }
+    if (r) {
+        if (r->kind == KIND_RO && !host) {
+            return 1;
+        }
+        if ((r->kind != KIND_RO && (v & ~r->mask)) ||
+            (r->kind == KIND_CANON && !msr_canonical(v))) {
+            return 1;
+        }
+        if (r->kind != KIND_ZERO) {
+            *(uint64_t *)(void *)((char *)c + r->offset) = v;
+        }
+        return 0;
+    }
+    if (msr_write_special(c, index, v, host) == 0) {
+        return 0;
+    }
+    return c->vm->ops->wrmsr ? c->vm->ops->wrmsr(c, index, v) : 1;
+}
+
+unsigned sk_msr_list(uint32_t *ret, unsigned max)
+{
+    static const uint32_t special[] = { MSR_TSC, MSR_APIC_BASE, MSR_TSC_ADJUST,
+                                        MSR_PAT, MSR_MTRR_DEF,  MSR_ARCH_CAP };
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < ARRAY_LEN(special); i++, n++) {
+        if (n < max) {
+            ret[n] = special[i];
+        }
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+        if (rows[i].kind != KIND_ZERO) {
+            if (n < max) {
+                ret[n] = rows[i].index;
+            }
+            n++;
+        }
+    }
+    for (uint32_t i = 0x200; i < 0x270; i++) {
+        if (i < 0x210 || msr_mtrr_fixed(i) >= 0) {
+            if (n < max) {
+                ret[n] = i;
+            }
+            n++;
+        }
+    }
+    for (uint32_t i = 0; i < 3; i++, n++) {
+        if (n < max) {
+            ret[n] = i == 0 ? MSR_EFER : i == 1 ? MSR_FS_BASE : MSR_GS_BASE;
+        }
+    }
+    return n;
+}
+
+unsigned sk_msr_feature_list(uint32_t *ret, unsigned max)
+{
+    static const uint32_t list[] = { MSR_ARCH_CAP, 0x8b };
+
+    for (unsigned i = 0; i < ARRAY_LEN(list) && i < max; i++) {
+        ret[i] = list[i];
+    }
+    return ARRAY_LEN(list);
+}
+
+int sk_msr_feature(uint32_t index, uint64_t *ret)
+{
+    if (index == MSR_ARCH_CAP) {
+        *ret = ARCH_CAP;
+        return 0;
+    }
+    if (index == 0x8b) {
+        *ret = UINT64_C(0x100000000);
+        return 0;
+    }
+    return 1;
+}
