@@ -9,40 +9,50 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 
 enum { SIZE = 1 << 20 };
 
 static char device[32];
 static int device_fd = -1;
 
-static int device_setup(void **state)
+/* Makes a loop device of the file; it goes when the returned descriptor (and all others) is closed.
+ * -1 with errno where that is not possible. */
+static int attach(const char *path, uint32_t block_size, char *name, size_t size)
 {
-    if (scratch_setup(state) < 0) {
-        return -1;
-    }
-    int file = open(scratch_file(state, "file", "", SIZE), O_RDWR | O_CLOEXEC);
+    int fd = -1;
+    int file = open(path, O_RDWR | O_CLOEXEC);
     int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
     int index = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
     if (index >= 0) {
         struct loop_config config = {
             .fd = (uint32_t)file,
-            .block_size = 4096,
+            .block_size = block_size,
             .info = { .lo_flags = LO_FLAGS_AUTOCLEAR },
         };
-        (void)snprintf(device, sizeof(device), "/dev/loop%d", index);
-        device_fd = open(device, O_RDWR | O_CLOEXEC);
-        if (device_fd >= 0 && ioctl(device_fd, LOOP_CONFIGURE, &config) < 0) {
-            close(device_fd);
-            device_fd = -1;
+        (void)snprintf(name, size, "/dev/loop%d", index);
+        fd = open(name, O_RDWR | O_CLOEXEC);
+        if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) < 0) {
+            close(fd);
+            fd = -1;
         }
-    }
-    if (device_fd < 0) {
-        print_message("no loop device can be made here: %s\n", strerror(errno));
     }
     if (control >= 0) {
         close(control);
     }
     close(file);
+    return fd;
+}
+
+static int device_setup(void **state)
+{
+    if (scratch_setup(state) < 0) {
+        return -1;
+    }
+    device_fd = attach(scratch_file(state, "file", "", SIZE), 4096, device, sizeof(device));
+    if (device_fd < 0) {
+        print_message("no loop device can be made here: %s\n", strerror(errno));
+    }
     return 0;
 }
 
@@ -198,12 +208,46 @@ static void test_create_in_place(void **state)
     assert_int_equal(blk_create(&opts, &err), -ENOSPC);
 }
 
+/* A device that loses writes: the failed flush is reported, and no later one claims success. */
+static void test_failed_flush_sticks(void **state)
+{
+    need_device();
+    static char buf[3 << 20];
+    char file[4300];
+    char name[32];
+    const char *dir = scratch_path(state, "small");
+    assert_int_equal(mkdir(dir, 0700), 0);
+    if (mount("tmpfs", dir, "tmpfs", 0, "size=1m") < 0) {
+        print_message("mounting a tmpfs is not permitted here: %s\n", strerror(errno));
+        skip();
+    }
+    (void)snprintf(file, sizeof(file), "%s/file", dir);
+    assert_int_equal(close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)), 0);
+    assert_int_equal(truncate(file, 4 << 20), 0);
+    int fd = attach(file, 512, name, sizeof(name));
+    assert_true(fd >= 0);
+    struct blk *blk = open_ok(&(struct blk_opts){ .path = name });
+    memset(buf, 0x11, sizeof(buf));
+    int rc = blk_pwrite(blk, 0, buf, sizeof(buf));
+    assert_int_equal(rc, 0); /* into the page cache */
+    rc = blk_flush(blk);
+    assert_true(rc == -EIO || rc == -ENOSPC);
+    assert_int_equal(mount("tmpfs", dir, "tmpfs", MS_REMOUNT, "size=8m"), 0);
+    assert_int_equal(fdatasync(fd), -1); /* each descriptor is told once ... */
+    assert_int_equal(fdatasync(fd), 0);  /* ... and then all is said to be well */
+    assert_int_equal(blk_flush(blk), -EIO);
+    assert_int_equal(blk_flush(blk), -EIO);
+    blk_close(blk);
+    close(fd);
+    assert_int_equal(umount2(dir, MNT_DETACH), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_facts),           cmocka_unit_test(test_used_by_the_host),
         cmocka_unit_test(test_unaligned),       cmocka_unit_test(test_queued_sectors),
-        cmocka_unit_test(test_create_in_place),
+        cmocka_unit_test(test_create_in_place), cmocka_unit_test(test_failed_flush_sticks),
     };
     return cmocka_run_group_tests_name("prot_device", tests, device_setup, device_teardown);
 }

@@ -10,8 +10,8 @@
  *      part of an alignment unit reads the unit first and holds `gate` for writing meanwhile, all
  *      other synchronous writes hold it for reading. Queued writes do not pass the gate: they are
  *      whole sectors, and map() denies them where the unit is larger than a sector.
- *   4. After a failed fdatasync() with EIO the kernel may have dropped the pages and would report
- *      success next time: the failure sticks.
+ *   4. After a failed fdatasync() the kernel may have dropped the pages and would report success
+ *      next time: the failure sticks, as EIO.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -367,9 +367,7 @@ static int file_flush(struct blk *blk)
             continue;
         }
         int rc = -errno;
-        if (rc == -EIO) {
-            s->flush_failed = true;
-        }
+        s->flush_failed = true;
         return rc;
     }
     return 0;
