@@ -5,6 +5,24 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+
+struct thread_start_args {
+    char name[16];
+    void *(*fn)(void *);
+    void *opaque;
+};
+
+/* The thread names itself: from outside that takes a file of /proc, which a sandbox may not open.
+ */
+static void *thread_main(void *opaque)
+{
+    struct thread_start_args args = *(struct thread_start_args *)opaque;
+    free(opaque);
+    (void)prctl(PR_SET_NAME, args.name, 0, 0, 0);
+    return args.fn(args.opaque);
+}
 
 int thread_start(pthread_t *ret_thread, const char *name, int cpu, void *(*fn)(void *),
                  void *opaque, struct err *err)
@@ -22,21 +40,26 @@ int thread_start(pthread_t *ret_thread, const char *name, int cpu, void *(*fn)(v
         CPU_SET(cpu, &set);
         pthread_attr_setaffinity_np(&attr, sizeof(set), &set);
     }
+    struct thread_start_args *args = malloc(sizeof(*args));
+    if (args == NULL) {
+        pthread_attr_destroy(&attr);
+        return err_set(err, -ENOMEM, "thread '%s': out of memory", name);
+    }
+    *args = (struct thread_start_args){ .fn = fn, .opaque = opaque };
+    (void)snprintf(args->name, sizeof(args->name), "%s", name);
     sigset_t all;
     sigset_t old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     pthread_t thread;
-    int rc = pthread_create(&thread, &attr, fn, opaque);
+    int rc = pthread_create(&thread, &attr, thread_main, args);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     if (rc != 0) {
+        free(args);
         return err_set_errno(err, -rc, "cannot start thread '%s'%s", name,
                              cpu >= 0 ? " (is the host CPU it is pinned to online?)" : "");
     }
-    char cut[16];
-    (void)snprintf(cut, sizeof(cut), "%s", name);
-    pthread_setname_np(thread, cut);
     *ret_thread = thread;
     return 0;
 }

@@ -14,6 +14,7 @@ int cli_exit_code(const struct err *err)
         return CLI_EXIT_NOT_FOUND;
     case EEXIST:
     case EBUSY:
+    case EALREADY:
         return CLI_EXIT_STATE;
     case EACCES:
     case EPERM:

@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "cli/cli.h"
 #include "vmm/engine.h"
+#include "vmm/sandbox/sandbox.h"
 
 #define DOCTOR_TEXT_MAX 320
 /* A guest of the default size and what the VM process needs beside it. */
@@ -116,6 +117,15 @@ static void check_hugepages(struct doctor_result *r)
                    pages);
 }
 
+static void check_sandbox(struct doctor_result *r)
+{
+    int abi = sandbox_landlock_abi();
+    say(r, abi > 0,
+        abi > 0 ? "sandbox: system call filter and Landlock"
+                : "sandbox: system call filter, without Landlock",
+        "boot the host kernel with landlock in its lsm= list for a second wall");
+}
+
 static const struct {
     const char *name;
     void (*check)(struct doctor_result *r);
@@ -124,6 +134,7 @@ static const struct {
     { "io_uring",  check_io_uring },
     { "memory",    check_memory   },
     { "hugepages", check_hugepages},
+    { "sandbox",   check_sandbox  },
 };
 
 /* The engine that `auto` would take, or NULL. */

@@ -197,6 +197,7 @@ static int machine_init_vcpus(struct machine *m, struct err *err)
         .pio = m->pio,
         .mmio = m->mmio,
         .event = machine_vcpu_event,
+        .thread_init = machine_vcpu_init,
         .opaque = m,
     };
     int rc = vcpu_set_new(&config, &m->vcpus, err);
@@ -230,6 +231,8 @@ int machine_new(const struct vmconfig *config, struct machine **ret_machine, str
     m->initrd.fd = -1;
     TAILQ_INIT(&m->env.devs);
     pthread_mutex_init(&m->notice_lock, NULL);
+    pthread_mutex_init(&m->seal_lock, NULL);
+    pthread_cond_init(&m->seal_cond, NULL);
     static int (*const steps[])(struct machine * m, struct err * err) = {
         machine_boot_open,   machine_init_cpu,      machine_init_memory, machine_init_buses,
         machine_add_devices, machine_init_firmware, machine_init_vcpus,  machine_init_ctl,
@@ -252,6 +255,7 @@ void machine_free(struct machine *m)
         return;
     }
     ctl_free(m->ctl);
+    machine_unseal(m);
     vcpu_set_free(m->vcpus);
     if (m->io_started) {
         loop_stop(m->io_loop);
@@ -279,6 +283,8 @@ void machine_free(struct machine *m)
     boot_file_close(&m->initrd);
     free(m->cpuid);
     free(m->pin);
+    pthread_cond_destroy(&m->seal_cond);
+    pthread_mutex_destroy(&m->seal_lock);
     pthread_mutex_destroy(&m->notice_lock);
     free(m);
 }

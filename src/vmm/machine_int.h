@@ -20,6 +20,7 @@
 #include "vmm/machine.h"
 #include "vmm/mem/ram.h"
 #include "vmm/net/netbe.h"
+#include "vmm/sandbox/sandbox.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -110,6 +111,12 @@ struct machine {
     bool io_error;
     char io_error_text[MACHINE_REASON_MAX];
 
+    /* Threads wait before their first work until the sandbox is closed around the process. */
+    pthread_mutex_t seal_lock;
+    pthread_cond_t seal_cond;
+    bool sealed;
+    unsigned waiting;
+
     /* Guest time = CLOCK_MONOTONIC - offset, or `frozen` when that is not 0. Written by the main
      * thread, read by any: each is one word, and a reader between the two writes of a resume sees
      * the frozen value. */
@@ -139,6 +146,16 @@ void machine_free_devices(struct machine *m);
 /* machine_boot.c: everything that a reset does anew, with the vCPUs parked and devices stopped. */
 MUST_USE int machine_boot_open(struct machine *m, struct err *err);
 MUST_USE int machine_boot(struct machine *m, struct err *err);
+
+/* machine_sandbox.c */
+/* First half, before threads are started; second half, once all are there. Main thread. */
+MUST_USE int machine_seal_prepare(struct machine *m, struct err *err);
+MUST_USE int machine_seal(struct machine *m, struct err *err);
+/* First thing on each other thread: waits for machine_seal(), then narrows itself. */
+MUST_USE int machine_seal_thread(struct machine *m, enum sandbox_kind kind, struct err *err);
+/* Lets threads go that wait still, after a failed start. */
+void machine_unseal(struct machine *m);
+bool machine_vcpu_init(void *opaque); /* vcpu_config.thread_init */
 
 /* machine_run.c; main thread. */
 void machine_on_notice(void *opaque);

@@ -195,9 +195,14 @@ static void machine_on_timeout(void *opaque)
 static void *machine_io_thread(void *opaque)
 {
     struct machine *m = opaque;
-    int rc = loop_run(m->io_loop);
+    struct err err = ERR_INIT;
+    int rc = machine_seal_thread(m, SANDBOX_IO, &err);
+    if (rc == 0) {
+        rc = loop_run(m->io_loop);
+    }
     if (rc < 0) {
-        machine_notify(m, MACHINE_CAUSE_HOST_ERROR, 0, -1, "the device loop failed");
+        machine_notify(m, MACHINE_CAUSE_HOST_ERROR, 0, -1,
+                       err.code != 0 ? err.msg : "the device loop failed");
     }
     return NULL;
 }
@@ -241,12 +246,19 @@ static int machine_start(struct machine *m, struct err *err)
     if (rc < 0) {
         return rc;
     }
+    rc = machine_seal_prepare(m, err);
+    if (rc < 0) {
+        return rc;
+    }
     rc = thread_start(&m->io_thread, "io", -1, machine_io_thread, m, err);
     if (rc < 0) {
         return rc;
     }
     m->io_started = true;
     rc = vcpu_set_start(m->vcpus, err);
+    if (rc == 0) {
+        rc = machine_seal(m, err);
+    }
     if (rc < 0) {
         return rc;
     }

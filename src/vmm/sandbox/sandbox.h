@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Confinement of the VM process, closed before the guest's first instruction (docs/sandbox.md).
+ *
+ *   sandbox_drop()            once, single-threaded but for workers: no capabilities, no new
+ *                             privileges, limits, no file system (Landlock)
+ *   sandbox_filter_process()  once, when all threads exist: what any of them needs, on all of them
+ *   sandbox_filter_thread()   on each thread: its own, narrower list
+ *
+ * There is no way back. Everything a VM uses is open by then.
+ */
+#ifndef SANDBOX_SANDBOX_H
+#define SANDBOX_SANDBOX_H
+
+#include "base/bits.h"
+#include "base/err.h"
+
+enum sandbox_kind {
+    SANDBOX_MAIN,
+    SANDBOX_IO,
+    SANDBOX_VCPU,
+    SANDBOX_WORKER,
+};
+
+MUST_USE int sandbox_drop(struct err *err);
+/* `vsock`: a vsock device connects to Unix sockets while the guest runs. */
+MUST_USE int sandbox_filter_process(bool vsock, struct err *err);
+MUST_USE int sandbox_filter_thread(enum sandbox_kind kind, bool vsock, struct err *err);
+
+/* Version of Landlock that the host kernel has; 0 = none. */
+int sandbox_landlock_abi(void);
+
+#endif
