@@ -134,6 +134,42 @@ static void test_random(void **state)
     }
 }
 
+/* A list that is longer than io_uring takes goes by the workers. */
+static void test_long_list(void **state)
+{
+    enum { N = 2048 };
+    static char mem[N * 512];
+    static struct iovec iov[N];
+    struct blk *blk =
+        open_ok(&(struct blk_opts){ .path = scratch_file(state, "disk", "", 2 << 20) });
+    for (size_t e = 0; e < ARRAY_LEN(engines); e++) {
+        struct blk_queue *q = queue(blk, engines[e]);
+        if (q == NULL) {
+            continue;
+        }
+        for (size_t i = 0; i < N; i++) {
+            iov[i] = (struct iovec){ mem + i * 512, 512 };
+            memset(mem + i * 512, (int)(i + e), 512);
+        }
+        for (int op = BLK_OP_WRITE; op >= BLK_OP_READ; op--) {
+            struct op o;
+            op_init(&o, (enum blk_op)op, 4096, sizeof(mem), mem);
+            o.req.iov = iov;
+            o.req.niov = N;
+            blk_queue_submit(q, &o.req);
+            blk_queue_drain(q);
+            assert_int_equal(o.ended, 1);
+            assert_int_equal(o.rc, 0);
+            for (size_t i = 0; i < N; i++) {
+                assert_int_equal(mem[i * 512 + 511], (char)(i + e));
+            }
+            memset(mem, 0, op == BLK_OP_WRITE ? sizeof(mem) : 0);
+        }
+        blk_queue_free(q);
+    }
+    blk_close(blk);
+}
+
 static void test_bad_requests(void **state)
 {
     static char buf[2048];
@@ -378,6 +414,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random),
+        cmocka_unit_test(test_long_list),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_bad_options),
         cmocka_unit_test(test_zeroes_and_discard),

@@ -128,13 +128,133 @@ static void test_create_abort_leaves_nothing(void **state)
     assert_int_equal(access(partial, F_OK), -1);
 }
 
+/* Somebody takes the name between begin and commit: his file stays, ours goes. */
+static void test_create_race(void **state)
+{
+    struct err err = ERR_INIT;
+    struct blk *blk = NULL;
+    struct stat st;
+    char partial[4300];
+    const char *path = scratch_path(state, "raced.img");
+    struct blk_create_opts opts = { .path = path, .format = "raw", .size = 1 * MIB };
+    (void)snprintf(partial, sizeof(partial), "%s.posada-partial-%d", path, (int)getpid());
+    assert_int_equal(blk_create_begin(&opts, &blk, &err), 0);
+    assert_int_equal(access(partial, F_OK), 0);
+    scratch_file(state, "raced.img", "his", 512);
+    assert_int_equal(blk_create_commit(&opts, blk, &err), -EEXIST);
+    assert_non_null(strstr(err.msg, path));
+    assert_int_equal(access(partial, F_OK), -1);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 512);
+    /* A temporary file that is left over is named, and not touched. */
+    opts.path = scratch_path(state, "other.img");
+    (void)snprintf(partial, sizeof(partial), "other.img.posada-partial-%d", (int)getpid());
+    scratch_file(state, partial, "left over", 512);
+    assert_int_equal(blk_create_begin(&opts, &blk, &err), -EEXIST);
+    assert_non_null(strstr(err.msg, partial));
+    assert_int_equal(access(scratch_path(state, partial), F_OK), 0);
+}
+
+static void test_create_bad_options(void **state)
+{
+    struct err err = ERR_INIT;
+    const char *base = scratch_file(state, "base.img", "", 8192);
+    struct blk_create_opts opts = { .path = scratch_path(state, "x"),
+                                    .format = "vmdk",
+                                    .size = MIB };
+    assert_int_equal(blk_create(&opts, &err), -EINVAL);
+    assert_non_null(strstr(err.msg, "unknown format 'vmdk' (there are: raw, qcow2)"));
+    opts.format = "qcow2";
+    opts.backing = base;
+    assert_int_equal(blk_create(&opts, &err), -EINVAL);
+    assert_non_null(strstr(err.msg, "never guessed"));
+    opts.backing_format = "raw";
+    opts.backing = "missing.img";
+    assert_int_equal(blk_create(&opts, &err), -ENOENT);
+    assert_non_null(strstr(err.msg, "missing.img"));
+    opts.backing = base;
+    opts.format = "raw";
+    assert_int_equal(blk_create(&opts, &err), -EINVAL);
+    opts.backing = NULL;
+    opts.size = BLK_MAX_SIZE + 512;
+    assert_int_equal(blk_create(&opts, &err), -EINVAL);
+    opts.size = MIB;
+    opts.path = "/nonexistent/dir/x";
+    assert_int_equal(blk_create(&opts, &err), -ENOENT);
+    assert_int_equal(access(scratch_path(state, "x"), F_OK), -1);
+}
+
+/* A size of 0 over a backing file is its size. */
+static void test_create_takes_the_backing_size(void **state)
+{
+    struct err err = ERR_INIT;
+    scratch_file(state, "base.img", "", 1 << 20);
+    struct blk_create_opts opts = {
+        .path = scratch_path(state, "top.qcow2"),
+        .format = "qcow2",
+        .backing = "base.img",
+        .backing_format = "raw",
+    };
+    assert_int_equal(blk_create(&opts, &err), 0);
+    struct blk *blk = open_ok(&(struct blk_opts){ .path = opts.path });
+    assert_int_equal(blk_size(blk), 1 << 20);
+    assert_string_equal(blk_format_name(blk), "qcow2");
+    blk_close(blk);
+}
+
+struct facts {
+    uint64_t virtual_size, file_size, allocated_size;
+    char format[16];
+    int count;
+};
+
+static void on_fact(void *opaque, const struct blk_info_item *item)
+{
+    struct facts *f = opaque;
+    f->count++;
+    if (strcmp(item->key, "virtual_size") == 0) {
+        assert_int_equal(item->type, BLK_INFO_BYTES);
+        f->virtual_size = item->number;
+    } else if (strcmp(item->key, "file_size") == 0) {
+        f->file_size = item->number;
+    } else if (strcmp(item->key, "allocated_size") == 0) {
+        f->allocated_size = item->number;
+    } else if (strcmp(item->key, "format") == 0) {
+        (void)snprintf(f->format, sizeof(f->format), "%s", item->string);
+    }
+}
+
+static void test_info(void **state)
+{
+    struct err err = ERR_INIT;
+    struct facts f = { 0 };
+    struct blk *blk = open_ok(&(struct blk_opts){ .path = scratch_file(state, "i", "x", 1000) });
+    assert_int_equal(blk_info(blk, on_fact, &f, &err), 0);
+    assert_int_equal(f.virtual_size, 1024);
+    assert_int_equal(f.file_size, 1000);
+    assert_true(f.allocated_size >= 512);
+    assert_string_equal(f.format, "raw");
+    assert_int_equal(f.count, 5);
+    struct blk_check check = { 0 };
+    assert_int_equal(blk_check(blk, 0, &check, &err), -ENOTSUP);
+    blk_close(blk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_names), cmocka_unit_test(test_magic_is_refused_not_followed),
-        cmocka_unit_test(test_bounds),    cmocka_unit_test(test_read_only),
-        cmocka_unit_test(test_raw_tail),  cmocka_unit_test(test_empty_file),
-        cmocka_unit_test(test_create),    cmocka_unit_test(test_create_abort_leaves_nothing),
+        cmocka_unit_test(test_bad_names),
+        cmocka_unit_test(test_magic_is_refused_not_followed),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_read_only),
+        cmocka_unit_test(test_raw_tail),
+        cmocka_unit_test(test_empty_file),
+        cmocka_unit_test(test_create),
+        cmocka_unit_test(test_create_abort_leaves_nothing),
+        cmocka_unit_test(test_create_race),
+        cmocka_unit_test(test_create_bad_options),
+        cmocka_unit_test(test_create_takes_the_backing_size),
+        cmocka_unit_test(test_info),
     };
     return cmocka_run_group_tests_name("blk", tests, scratch_setup, scratch_teardown);
 }

@@ -40,7 +40,8 @@ static inline const char *scratch_path(void **state, const char *name)
     static char bufs[8][4200];
     static unsigned next;
     char *buf = bufs[next++ % 8];
-    (void)snprintf(buf, sizeof(bufs[0]), "%s/%s", (char *)*state, name);
+    int len = snprintf(buf, sizeof(bufs[0]), "%s/%s", (char *)*state, name);
+    assert_in_range(len, 1, sizeof(bufs[0]) - 1);
     return buf;
 }
 

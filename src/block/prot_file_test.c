@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 
 static struct blk *open_node(const char *path, enum blk_cache cache)
@@ -218,6 +220,77 @@ static void test_rights(void **state)
     assert_int_equal(seteuid(0), 0);
 }
 
+/* More list entries than the kernel takes at once (IOV_MAX, 1024), and than fit a small array. */
+static void test_long_lists(void **state)
+{
+    enum { N = 3000 };
+    static char mem[N * 16];
+    static char back[N * 8];
+    struct iovec *iov = calloc(N, sizeof(*iov));
+    assert_non_null(iov);
+    for (int cache = BLK_CACHE_WRITEBACK; cache <= BLK_CACHE_NONE; cache++) {
+        struct blk *node = open_node(scratch_file(state, "disk", "", 1 << 20), cache);
+        for (size_t i = 0; i < N; i++) {
+            iov[i] = (struct iovec){ mem + i * 16, 8 };
+            memset(mem + i * 16, (int)i, 16);
+        }
+        assert_int_equal(blk_pwritev(node, 5000, iov, N), 0);
+        assert_int_equal(blk_pread(node, 5000, back, sizeof(back)), 0);
+        for (size_t i = 0; i < sizeof(back); i++) {
+            assert_int_equal(back[i], (char)(i / 8));
+        }
+        memset(mem, 0xee, sizeof(mem));
+        assert_int_equal(blk_preadv(node, 5000, iov, N), 0);
+        for (size_t i = 0; i < N; i++) {
+            assert_int_equal(mem[i * 16 + 7], (char)i);
+            assert_int_equal(mem[i * 16 + 8], (char)0xee); /* nothing beside the entries */
+        }
+        blk_close(node);
+    }
+    free(iov);
+}
+
+static void test_read_only_file_system(void **state)
+{
+    char path[4300];
+    const char *dir = scratch_path(state, "ro");
+    assert_int_equal(mkdir(dir, 0700), 0);
+    if (mount("tmpfs", dir, "tmpfs", 0, "size=1m") < 0) {
+        print_message("mounting a tmpfs is not permitted here: %s\n", strerror(errno));
+        skip();
+    }
+    (void)snprintf(path, sizeof(path), "%s/disk", dir);
+    assert_int_equal(close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)), 0);
+    assert_int_equal(truncate(path, 8192), 0);
+    assert_int_equal(mount("tmpfs", dir, "tmpfs", MS_REMOUNT | MS_RDONLY, ""), 0);
+    open_fails(&(struct blk_opts){ .path = path }, -EROFS, "open it read-only");
+    blk_close(open_ok(&(struct blk_opts){ .path = path, .read_only = true }));
+    assert_int_equal(umount(dir), 0);
+}
+
+static void test_running_program(void **state)
+{
+    char cmd[4500];
+    const char *path = scratch_path(state, "program");
+    (void)snprintf(cmd, sizeof(cmd), "cp /bin/sleep '%s'", path);
+    assert_int_equal(system(cmd), 0);
+    int started[2];
+    char c;
+    assert_int_equal(pipe2(started, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        execl(path, path, "20", (char *)NULL);
+        _exit(1);
+    }
+    close(started[1]);
+    assert_int_equal(read(started[0], &c, 1), 0); /* closed by its exec */
+    close(started[0]);
+    open_fails(&(struct blk_opts){ .path = path, .format = "raw" }, -ETXTBSY, "running program");
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void test_resize(void **state)
 {
     struct err err = ERR_INIT;
@@ -237,10 +310,17 @@ static void test_resize(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unaligned), cmocka_unit_test(test_neighbours_in_a_sector),
-        cmocka_unit_test(test_growth),    cmocka_unit_test(test_discard_gives_space_back),
-        cmocka_unit_test(test_status),    cmocka_unit_test(test_zeroes_without_zero_range),
-        cmocka_unit_test(test_rights),    cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_unaligned),
+        cmocka_unit_test(test_neighbours_in_a_sector),
+        cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_discard_gives_space_back),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_zeroes_without_zero_range),
+        cmocka_unit_test(test_rights),
+        cmocka_unit_test(test_long_lists),
+        cmocka_unit_test(test_read_only_file_system),
+        cmocka_unit_test(test_running_program),
+        cmocka_unit_test(test_resize),
     };
     return cmocka_run_group_tests_name("prot_file", tests, scratch_setup, scratch_teardown);
 }
