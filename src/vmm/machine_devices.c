@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "block/blk.h"
+#include "vmm/dev/debugcon.h"
 #include "vmm/dev/fwcfg.h"
 #include "vmm/dev/lpc.h"
 #include "vmm/dev/pm.h"
@@ -152,6 +153,21 @@ static int machine_add_disks(struct machine *m, const struct machine_row *row, s
         }
     }
     return 0;
+}
+
+/* Only on request: firmware writes every line of its log with one exit a byte. */
+static int machine_add_debugcon(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    struct debugcon_params p = { 0 };
+    if (m->config->debugcon == NULL) {
+        return 0;
+    }
+    int rc = machine_open_chr(m, m->config->debugcon, &p.chr, err);
+    if (rc < 0) {
+        return rc;
+    }
+    struct dev *dev;
+    return dev_new(&m->env, row->cls, row->id, &p, &dev, err);
 }
 
 /* ---- Networks ---- */

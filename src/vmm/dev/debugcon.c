@@ -36,7 +36,7 @@ static int debugcon_init(struct dev *dev, const void *params, struct err *err)
 {
     struct debugcon *s = dev->state;
     const struct debugcon_params *p = params;
-    s->chr = p != NULL ? p->chr : NULL;
+    s->chr = p->chr;
     s->region = (struct bus_region){
         .name = "debugcon", .size = 1, .ops = &debugcon_ops, .opaque = s, .owner = dev
     };

@@ -9,7 +9,7 @@
 #include "vmm/chr/chr.h"
 #include "vmm/dev/dev.h"
 
-/* struct dev_class.init params; NULL is the same as all zero */
+/* struct dev_class.init params */
 struct debugcon_params {
     struct chr *chr; /* not owned; NULL: output is dropped. What it does not take at once is lost */
 };
