@@ -238,6 +238,7 @@ static void mouse_command(struct ps2 *p, uint8_t byte)
     case MOUSE_ENABLE:
     case MOUSE_DISABLE:
         p->enabled = byte == MOUSE_ENABLE;
+        p->dx = p->dy = 0;
         break;
     default: /* MOUSE_DEFAULTS */
         mouse_defaults(p);
