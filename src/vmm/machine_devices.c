@@ -5,7 +5,9 @@
  * once the devices are gone.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "block/blk.h"
 #include "vmm/dev/debugcon.h"
@@ -18,7 +20,9 @@
 #include "vmm/machine_int.h"
 #include "vmm/virtio/virtio_balloon.h"
 #include "vmm/virtio/virtio_blk.h"
+#include "vmm/virtio/virtio_console.h"
 #include "vmm/virtio/virtio_net.h"
+#include "vmm/virtio/virtio_vsock.h"
 
 struct machine_row {
     const struct dev_class *cls;
@@ -82,27 +86,63 @@ static int machine_add_vmgenid(struct machine *m, const struct machine_row *row,
 
 /* ---- Consoles ---- */
 
-static int machine_open_chr(struct machine *m, const char *spec, struct chr **ret_chr,
-                            struct err *err)
+static int machine_open_chr(struct machine *m, const char *what, const char *spec,
+                            struct chr **ret_chr, struct err *err)
 {
     if (m->back.nchr == ARRAY_LEN(m->back.chr)) {
-        return err_set(err, -ENOSPC, "console '%s': too many consoles", spec);
+        return err_set(err, -ENOSPC, "%s '%s': too many consoles", what, spec);
     }
     int rc = chr_open(spec, m->io_loop, machine_on_escape, m, ret_chr, err);
-    if (rc == 0) {
-        m->back.chr[m->back.nchr++] = *ret_chr;
+    if (rc < 0) {
+        return err_prefix(err, "%s: ", what);
     }
-    return rc;
+    m->back.chr[m->back.nchr++] = *ret_chr;
+    if (strcmp(spec, "pty") == 0) {
+        /* Nobody can know the name before: it is part of the answer, no log line. */
+        fprintf(stderr, "%s: %s\n", what, chr_name(*ret_chr));
+    }
+    return 0;
 }
 
 static int machine_add_serial(struct machine *m, const struct machine_row *row, struct err *err)
 {
     struct serial_params p = { .port = LAYOUT_PORT_SERIAL0, .irq = LAYOUT_GSI_SERIAL0 };
-    int rc = machine_open_chr(m, m->config->console, &p.chr, err);
+    int rc = machine_open_chr(m, "console", m->config->console, &p.chr, err);
     if (rc < 0) {
         return rc;
     }
     m->console_name = chr_name(p.chr);
+    struct dev *dev;
+    return dev_new(&m->env, row->cls, row->id, &p, &dev, err);
+}
+
+static int machine_add_hvc(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    if (m->config->hvc == NULL) {
+        return 0;
+    }
+    struct virtio_console_port_params port = { .console = true };
+    int rc = machine_open_chr(m, "hvc", m->config->hvc, &port.chr, err);
+    if (rc < 0) {
+        return rc;
+    }
+    struct virtio_console_params p = { .nports = 1, .port = &port };
+    struct dev *dev;
+    return dev_new(&m->env, row->cls, row->id, &p, &dev, err);
+}
+
+static int machine_add_vsock(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    if (m->config->vsock == 0) {
+        return 0;
+    }
+    char path[PATH_MAX];
+    if (m->config->vsock_path != NULL) {
+        (void)snprintf(path, sizeof(path), "%s", m->config->vsock_path);
+    } else {
+        (void)snprintf(path, sizeof(path), "%s.vsock", m->config->name);
+    }
+    struct virtio_vsock_params p = { .cid = m->config->vsock, .path = path };
     struct dev *dev;
     return dev_new(&m->env, row->cls, row->id, &p, &dev, err);
 }
@@ -162,7 +202,7 @@ static int machine_add_debugcon(struct machine *m, const struct machine_row *row
     if (m->config->debugcon == NULL) {
         return 0;
     }
-    int rc = machine_open_chr(m, m->config->debugcon, &p.chr, err);
+    int rc = machine_open_chr(m, "debugcon", m->config->debugcon, &p.chr, err);
     if (rc < 0) {
         return rc;
     }
