@@ -143,9 +143,6 @@ int boot_put_initrd(const struct boot_req *req, uint64_t floor, uint64_t limit, 
                        f->name, (size + KIB - 1) / KIB, room / KIB);
     }
     uint64_t base = bits_align_down(limit - size, PAGE);
-    if (base < floor) {
-        base = floor;
-    }
     int rc = boot_copy(req, f, 0, GPA(base), size, err);
     if (rc < 0) {
         return rc;

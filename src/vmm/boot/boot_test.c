@@ -412,6 +412,22 @@ static void multiboot_errors_name_the_fault(void **state)
     load(f, len, -ENOSPC, "entry point");
 }
 
+static void memory_above_4_gib_is_in_the_map(void **state)
+{
+    struct fixture *f = *state;
+    struct boot_range map[BOOT_MAX_MAP];
+    assert_int_equal(layout_init(&f->layout, 3 * GIB, 40, &f->err), 0);
+    unsigned n = boot_map(&f->req, map);
+    assert_int_equal(n, 7);
+    assert_int_equal(map[3].base + map[3].size, 2 * GIB);
+    assert_int_equal(map[n - 1].base, 4 * GIB);
+    assert_int_equal(map[n - 1].size, GIB);
+    assert_int_equal(map[n - 1].type, BOOT_E820_RAM);
+    for (unsigned i = 1; i < n; i++) { /* sorted, nothing overlaps */
+        assert_true(map[i - 1].base + map[i - 1].size <= map[i].base);
+    }
+}
+
 static void files_that_are_no_kernels(void **state)
 {
     struct fixture *f = *state;
@@ -439,6 +455,7 @@ int main(void)
         T(multiboot_by_addresses),
         T(multiboot_elf_enters_at_the_physical_address),
         T(multiboot_errors_name_the_fault),
+        T(memory_above_4_gib_is_in_the_map),
         T(files_that_are_no_kernels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -189,7 +189,9 @@ static void op_input(struct fuzz *f)
     size_t n = take(f, 1);
     f->chr.takes = n;
     f->chr.front.writable(f->chr.front.opaque);
-    n = MIN(MIN(n, f->len), MIN(f->chr.room, sizeof(buf)));
+    n = MIN(n, f->len);
+    n = MIN(n, f->chr.room);
+    n = MIN(n, sizeof(buf));
     memcpy(buf, f->data, n);
     f->data += n;
     f->len -= n;

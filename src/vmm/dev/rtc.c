@@ -262,8 +262,9 @@ static uint64_t rtc_next_event(const struct rtc *s)
         uint64_t ns;
         int64_t now = rtc_now(s, &ns);
         int64_t at = (s->cmos[R_B] & B_UIE) != 0 ? now + 1 : rtc_next_alarm(s, now);
-        /* Look again after a day at the latest: the host's clock may be set. */
-        uint64_t left = (uint64_t)MIN(at - now, (int64_t)DAY_S) * SEC_NS - ns;
+        /* No alarm ever: look again after a day, since the host's clock may be set. */
+        int64_t wait_s = at != INT64_MAX ? at - now : DAY_S;
+        uint64_t left = (uint64_t)wait_s * SEC_NS - ns;
         next = MIN(next, left);
     }
     return next;
