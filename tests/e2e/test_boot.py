@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+import artefacts
 import vmtest
 
 pytestmark = pytest.mark.kvm
@@ -64,17 +65,56 @@ def test_timeout(posada):
     assert vm.wait(40) == EXIT_TIMEOUT
 
 
-def test_isa_debug_exit(posada):
-    vm = posada.boot('echo READY; guesttool outb 0xf4 0x21; sleep 30')
-    vm.expect('READY')
-    assert vm.wait(20) == (0x21 << 1 | 1) & 255
+def act(posada, protocol, action, *options):
+    """Starts a guest of tests/guest/act.asm, which has printed its command line on return."""
+    vm = posada.run('--kernel', artefacts.act_guest(protocol), '--append', f'hello {action}',
+                    '--memory', '64M', *options)
+    vm.expect(f'hello {action}', 20)
+    return vm
+
+
+PROTOCOLS = pytest.mark.parametrize('protocol', ['multiboot', 'pvh'])
+
+
+@PROTOCOLS
+def test_isa_debug_exit(posada, protocol):
+    assert act(posada, protocol, 'e').wait(20) == (0x21 << 1 | 1) & 255
+
+
+@PROTOCOLS
+def test_triple_fault_without_a_kernel(posada, protocol):
+    assert act(posada, protocol, 't', '--no-reboot').wait(20) == EXIT_TRIPLE_FAULT
+
+
+@pytest.mark.parametrize('action', ['r', 'k'])
+def test_reset_ports(posada, action):
+    assert act(posada, 'multiboot', action, '--no-reboot').wait(20) == EXIT_RESET
+
+
+def test_soft_off(posada):
+    assert act(posada, 'multiboot', 'p').wait(20) == 0
+
+
+@pytest.mark.parametrize('action', ['h', 'l'])
+def test_timeout_of_a_dead_guest(posada, action):
+    assert act(posada, 'multiboot', action, '--timeout', '2').wait(20) == EXIT_TIMEOUT
+
+
+def test_triple_fault_boots_again(posada):
+    vm = act(posada, 'multiboot', 't')
+    vm.expect('hello t', 20)
+    vm.ctl('quit')
+    assert vm.wait(20) == EXIT_QUIT
 
 
 def test_json_report(posada):
-    vm = posada.boot(f'echo READY; {POWEROFF}', '--json')
-    vm.expect('READY')
-    assert vm.wait(30) == 0
-    assert isinstance(json.loads(vm.output.strip().splitlines()[-1]), dict)
+    console = posada.dir / 'console'
+    vm = posada.run('--kernel', artefacts.act_guest('pvh'), '--append', 'hello e', '--memory', '64M',
+                    '--console', f'file:{console}', '--json', '--name', 'blue')
+    assert vm.wait(20) == 67
+    told = json.loads(vm.output)
+    assert told['name'] == 'blue' and told['exit_code'] == 67 and told['engine'] == 'kvm'
+    assert 'hello e' in console.read_text()
 
 
 def test_console_keys(posada):
@@ -91,7 +131,7 @@ def test_console_keys(posada):
 
 def test_pty_console(posada):
     vm = posada.boot(f'echo READY; read l; echo "got <$l>"; {POWEROFF}', '--console', 'pty')
-    path = vm.expect(r'(/dev/pts/\d+)', 20).group(1).decode()
+    path = vm.console_path()
     fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
     try:
         data = b''
@@ -120,6 +160,8 @@ def test_no_warnings_in_the_kernel_log(posada):
     assert len(lines) > 100
     about = re.compile(r'acpi|pci|virtio|e820|mp-?bios|apic|hpet|fw_cfg|i8042|rtc|serial', re.I)
     bad = [text for level, text in lines if int(level) & 7 <= 4 and about.search(text)]
+    # QEMU's own emulation of XSAVE in the lab makes every guest kernel warn in fpu/xstate.c.
+    bad += [text for _, text in lines if 'WARNING: CPU' in text and 'fpu/xstate.c' not in text]
     assert not bad
 
 

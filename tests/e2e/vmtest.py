@@ -80,8 +80,12 @@ class Process:
             if not data:
                 return
 
+    def title(self):
+        """The command line without the base64 that nobody can read."""
+        return re.sub(r'posada\.main=\S+', 'posada.main=...', ' '.join(self.argv))
+
     def _fail(self, text):
-        raise Expected(f'{text}\n--- {" ".join(self.argv)}\n{self.output[-TAIL:]}')
+        raise Expected(f'{text}\n--- {self.title()}\n{self.output[-TAIL:]}')
 
     def expect(self, pattern, seconds=BOOT_SECONDS):
         """The match of pattern in output not yet consumed; consumes up to its end."""
@@ -138,6 +142,15 @@ class Vm(Process):
             self._fail(f'posada ctl {" ".join(words)}: exit code {done.returncode}: {done.stderr}')
         return done.returncode, done.stdout
 
+    def console_path(self, seconds=20):
+        """Where a pty console is, once the VM says so."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if os.path.exists(self.control):
+                return self.ctl_json('status')['console']
+            time.sleep(0.1)
+        return self._fail('no control socket')
+
     def ctl_json(self, *words):
         return json.loads(self.ctl('--json', *words)[1])
 
@@ -159,7 +172,7 @@ class Starter:
         for process in self.processes:
             process.stop()
             if process.output:
-                print(f'--- {" ".join(process.argv)}\n{process.output[-TAIL:]}')
+                print(f'--- {process.title()}\n{process.output[-TAIL:]}')
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def start(self, *argv, **kwargs):
