@@ -133,9 +133,9 @@ class Vm(Process):
         argv = [PROGRAM, 'run', '--control', f'unix:{control}', *options]
         super().__init__(argv)
 
-    def ctl(self, *words, seconds=30, check=True):
+    def ctl(self, *words, seconds=30, check=True, flags=()):
         """posada ctl on this VM; returns (exit code, standard output)."""
-        done = subprocess.run([PROGRAM, 'ctl', f'unix:{self.control}', *words], check=False,
+        done = subprocess.run([PROGRAM, 'ctl', *flags, f'unix:{self.control}', *words], check=False,
                               timeout=seconds, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True)
         if check and done.returncode != 0:
@@ -152,7 +152,7 @@ class Vm(Process):
         return self._fail('no control socket')
 
     def ctl_json(self, *words):
-        return json.loads(self.ctl('--json', *words)[1])
+        return json.loads(self.ctl(*words, flags=['--json'])[1])
 
 
 def main_argument(script):

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Speed and footprint against QEMU: same machine, same kernel, same file, same run, taking turns.
+
+`make bench` runs this file alone and prints what it measured; docs/performance.md explains it.
+"""
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import time
+
+import pytest
+
+import artefacts
+import vmtest
+
+pytestmark = pytest.mark.kvm
+
+MIB = 1 << 20
+ROUNDS = 3
+BLOCK_MODES = (('seqread', 1 * MIB), ('seqwrite', 1 * MIB), ('randread', 4096),
+               ('randwrite', 4096))
+TIME_TO_INIT_RATIO = 1.2
+BLOCK_RATIO = 0.9
+OVERHEAD_MIB = 5.0
+START_CPU_MS = 8.0
+READY_APPEND = 'console=ttyS0 quiet panic=-1'
+
+
+def time_to(process, word='READY'):
+    process.expect(word)
+    seconds = time.monotonic() - process.began
+    process.stop()
+    return seconds
+
+
+def boot_us(starter, cpus):
+    return starter.run('--kernel', artefacts.vmlinuz('cloud'), '--initrd', artefacts.ready_initrd(),
+                       '--append', READY_APPEND, '--memory', '256M', '--cpus', cpus)
+
+
+def boot_peer(starter, cpus):
+    return starter.qemu('-kernel', artefacts.vmlinuz('cloud'), '-initrd', artefacts.ready_initrd(),
+                        '-append', READY_APPEND, machine='microvm', cpus=cpus)
+
+
+@pytest.mark.seconds(300)
+@pytest.mark.parametrize('cpus', [1, 2])
+def test_time_to_init(posada, report, cpus):
+    """From exec of the program to the first line of init."""
+    ours, peer = [], []
+    for _ in range(ROUNDS):
+        ours.append(time_to(boot_us(posada, cpus)))
+        peer.append(time_to(boot_peer(posada, cpus)))
+    ratio = statistics.median(ours) / statistics.median(peer)
+    report(f'time to init, {cpus} vCPU', unit='s', ours=round(statistics.median(ours), 2),
+           peer=round(statistics.median(peer), 2), peer_is='qemu microvm', ratio=round(ratio, 3),
+           limit=TIME_TO_INIT_RATIO)
+    assert ratio <= TIME_TO_INIT_RATIO
+
+
+WORKER = 'need virtio_pci virtio_blk; echo READY; while read l; do eval "$l"; echo DONE; done'
+
+
+def rate(process, mode, block):
+    process.send(f'guesttool blk /dev/vda {mode} 2 {block}\n')
+    value = float(process.expect(r'RATE \w+ ([0-9.]+) MB/s', 30).group(1))
+    process.expect('DONE', 10)
+    return value
+
+
+@pytest.mark.seconds(300)
+@pytest.mark.parametrize('fmt', ['raw', 'qcow2'])
+def test_block_speed(posada, report, fmt):
+    """virtio-blk, one request at a time, on images in memory: what the VM process itself costs."""
+    for name in ('ours', 'peer'):
+        subprocess.run(['qemu-img', 'create', '-q', '-f', 'raw', posada.dir / 'fill', '128M'],
+                       check=True)
+        (posada.dir / 'fill').write_bytes(os.urandom(MIB) * 128)
+        subprocess.run(['qemu-img', 'convert', '-O', fmt, posada.dir / 'fill',
+                        posada.dir / f'{name}.{fmt}'], check=True)
+        os.unlink(posada.dir / 'fill')
+    ours = posada.boot(WORKER, '--disk', f'{posada.dir}/ours.{fmt},format={fmt}')
+    ours.expect('READY')
+    peer = posada.qemu_boot(WORKER, '-drive', f'file={posada.dir}/peer.{fmt},format={fmt},if=none,'
+                            'id=d0,cache=writeback', '-device', 'virtio-blk-pci,drive=d0')
+    peer.expect('READY')
+    slow = []
+    for mode, block in BLOCK_MODES:
+        a, b = [], []
+        for _ in range(ROUNDS):
+            a.append(rate(ours, mode, block))
+            b.append(rate(peer, mode, block))
+        ratio = statistics.median(a) / statistics.median(b)
+        report(f'virtio-blk {mode} {block // 1024} KiB, {fmt}', unit='MB/s',
+               ours=round(statistics.median(a), 2), peer=round(statistics.median(b), 2),
+               peer_is='qemu q35', ratio=round(ratio, 3), limit=BLOCK_RATIO)
+        if ratio < BLOCK_RATIO:
+            slow.append(f'{mode}: {ratio:.3f}')
+    assert not slow
+
+
+def overhead_kib(pid, memory_kib):
+    """Resident memory of a process beside the mapping of guest RAM."""
+    total, size = 0, 0
+    for line in pathlib.Path(f'/proc/{pid}/smaps').read_text().splitlines():
+        if found := re.match(r'(Size|Rss): +(\d+) kB', line):
+            if found.group(1) == 'Size':
+                size = int(found.group(2))
+            elif size < memory_kib:
+                total += int(found.group(2))
+    return total
+
+
+def test_footprint(posada, report):
+    """1 vCPU, 128 MiB, serial + blk + net, after use."""
+    disk = posada.dir / 'disk.raw'
+    disk.write_bytes(os.urandom(MIB) * 16)
+    vm = posada.boot('need virtio_pci virtio_blk virtio_net; ip link set eth0 up; '
+                     'udhcpc -q -i eth0 -s /etc/udhcpc.sh; cat /dev/vda >/dev/null; echo READY; '
+                     'sleep 300', '--disk', disk, '--net', 'user', memory='128M')
+    vm.expect('READY')
+    kib = overhead_kib(vm.pid, 128 * 1024)
+    report('memory beside guest RAM', unit='MiB', ours=round(kib / 1024, 2), limit=OVERHEAD_MIB)
+    assert kib / 1024 <= OVERHEAD_MIB
+
+
+def cpu_ms(pid):
+    """CPU time that all threads of a process have used so far."""
+    return sum(int(p.read_text().split()[0])
+               for p in pathlib.Path(f'/proc/{pid}/task').glob('*/schedstat')) / 1e6
+
+
+def reference_us():
+    """Mean CPU time of starting /bin/true: execve, dynamic linking, page faults."""
+    began = os.times()
+    for _ in range(50):
+        subprocess.run(['/bin/true'], check=True, close_fds=False)
+    ended = os.times()
+    return (ended.children_user + ended.children_system - began.children_user -
+            began.children_system) / 50 * 1e6
+
+
+def test_cpu_to_control_socket(posada, report):
+    """CPU time from exec until the control socket answers, the guest halted.
+
+    In the lab each instruction costs many; the figure is divided by how much more the start of
+    /bin/true costs there than on the host (LAB_REFERENCE_US, measured by tests/lab/lab).
+    """
+    slowness = 1.0
+    if vmtest.IN_LAB:
+        slowness = reference_us() / float(os.environ['LAB_REFERENCE_US'])
+    used = []
+    for _ in range(ROUNDS):
+        vm = posada.run('--kernel', artefacts.act_guest('pvh'), '--append', 'hello h', '--memory',
+                        '128M')
+        vm.expect('hello h', 20)
+        vm.ctl('status')
+        used.append(cpu_ms(vm.pid) / slowness)
+        vm.stop()
+    report('CPU to control socket', unit='ms', ours=round(min(used), 2),
+           slowness=round(slowness, 1), limit=START_CPU_MS)
+    assert min(used) <= START_CPU_MS
