@@ -129,8 +129,7 @@ void virtio_harness_find(struct virtio_harness *vh)
     vh->nqueues = (unsigned)virtio_harness_common_read(vh, VIRTIO_PCI_COMMON_NUM_QUEUES, 2);
 }
 
-struct dev *virtio_harness_add(struct virtio_harness *vh, const struct dev_class *cls,
-                               const void *params)
+void virtio_harness_place(struct virtio_harness *vh)
 {
     static const struct pci_windows windows = {
         .io_base = 0xc000,
@@ -141,11 +140,17 @@ struct dev *virtio_harness_add(struct virtio_harness *vh, const struct dev_class
         .mem64_end = 65 * GIB,
     };
     struct err err = ERR_INIT;
-    vh->dev = dev_harness_add(&vh->h, cls, params);
     if (pci_bus_assign(vh->bus, &windows, &err) < 0) {
         virtio_harness_die(err.msg);
     }
     virtio_harness_find(vh);
+}
+
+struct dev *virtio_harness_add(struct virtio_harness *vh, const struct dev_class *cls,
+                               const void *params)
+{
+    vh->dev = dev_harness_add(&vh->h, cls, params);
+    virtio_harness_place(vh);
     return vh->dev;
 }
 

@@ -87,6 +87,8 @@ void virtio_harness_done(struct virtio_harness *vh);
 struct dev *virtio_harness_add(struct virtio_harness *vh, const struct dev_class *cls,
                                const void *params);
 
+/* Places the BARs of all functions as virtio_harness_add() did, and finds the device again. */
+void virtio_harness_place(struct virtio_harness *vh);
 /* Finds the device's structures (again, after BARs have moved) and enables MSI-X. */
 void virtio_harness_find(struct virtio_harness *vh);
 

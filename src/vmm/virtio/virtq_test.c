@@ -9,119 +9,19 @@
 
 #include "spec/virtio_defs.h"
 #include "vmm/virtio/virtio_attack.h"
+#include "vmm/virtio/virtio_echo.h"
 #include "vmm/virtio/virtio_harness.h"
-
-#define ECHO_QUEUES 2
-#define ECHO_SIZE   256
-
-struct echo {
-    struct virtio_dev vdev;
-    struct virtq_elem *held; /* when `hold` */
-    bool hold;
-    bool keep_kicks; /* do not suppress kicks while working */
-    unsigned served;
-    unsigned notified;
-    unsigned resets;
-};
-
-static void echo_notify(struct virtio_dev *vdev, struct virtq *vq)
-{
-    struct echo *s = container_of(vdev, struct echo, vdev);
-    struct virtq_elem *e;
-    uint8_t buf[256];
-    s->notified++;
-    do {
-        if (!s->keep_kicks) {
-            (void)virtq_set_kicks(vq, false);
-        }
-        while (virtq_pop(vq, &e) > 0) {
-            if (s->hold && s->held == NULL) {
-                s->held = e;
-                continue;
-            }
-            size_t n = virtq_out_copy(e, 0, buf, sizeof(buf));
-            s->served++;
-            virtq_push(vq, e, (uint32_t)virtq_in_copy(e, 0, buf, n));
-        }
-        virtq_flush(vq);
-    } while (!s->keep_kicks && virtq_set_kicks(vq, true));
-}
-
-static void echo_reset(struct virtio_dev *vdev)
-{
-    struct echo *s = container_of(vdev, struct echo, vdev);
-    s->resets++;
-}
-
-static void echo_queue_reset(struct virtio_dev *vdev, struct virtq *vq)
-{
-    (void)vq;
-    echo_reset(vdev);
-}
-
-static const struct virtio_type echo_type = {
-    .name = "echo",
-    .device_id = 42,
-    .pci_class_code = 0xff0000,
-    .config_size = 8,
-    .notify = echo_notify,
-    .reset = echo_reset,
-    .queue_reset = echo_queue_reset,
-};
-
-static int echo_init(struct dev *dev, const void *params, struct err *err)
-{
-    struct echo *s = dev->state;
-    (void)params;
-    return virtio_dev_init(&s->vdev, dev, &echo_type, ECHO_QUEUES, ECHO_SIZE, 0, err);
-}
-
-static void echo_done(struct dev *dev)
-{
-    struct echo *s = dev->state;
-    virtq_elem_free(s->held);
-    virtio_dev_done(&s->vdev);
-}
-
-static void echo_dev_reset(struct dev *dev)
-{
-    struct echo *s = dev->state;
-    virtio_dev_reset(&s->vdev);
-}
-
-static void echo_stop(struct dev *dev)
-{
-    struct echo *s = dev->state;
-    virtio_dev_stop(&s->vdev);
-}
-
-static void echo_start(struct dev *dev)
-{
-    struct echo *s = dev->state;
-    virtio_dev_start(&s->vdev);
-}
-
-static const struct dev_class echo_class = {
-    .name = "echo",
-    .help = "test device",
-    .state_size = sizeof(struct echo),
-    .init = echo_init,
-    .done = echo_done,
-    .reset = echo_dev_reset,
-    .stop = echo_stop,
-    .start = echo_start,
-};
 
 struct fixture {
     struct virtio_harness vh;
-    struct echo *echo;
+    struct virtio_echo *echo;
     struct virtio_hq *q;
 };
 
 static void set_up(struct fixture *f, uint64_t features, uint16_t size)
 {
     virtio_harness_init(&f->vh, 1 * MIB);
-    f->echo = virtio_harness_add(&f->vh, &echo_class, NULL)->state;
+    f->echo = virtio_harness_add(&f->vh, &virtio_echo_class, NULL)->state;
     virtio_harness_start(&f->vh, features, size);
     f->q = f->vh.queue[0];
 }
@@ -247,7 +147,7 @@ static void test_status_machine(void **state)
     (void)state;
     struct virtio_harness vh;
     virtio_harness_init(&vh, 1 * MIB);
-    (void)virtio_harness_add(&vh, &echo_class, NULL);
+    (void)virtio_harness_add(&vh, &virtio_echo_class, NULL);
     uint64_t offered = virtio_harness_offered(&vh);
     assert_true((offered & BIT64(VIRTIO_F_VERSION_1)) != 0);
     assert_true((offered & BIT64(VIRTIO_F_RING_RESET)) != 0);
@@ -388,7 +288,7 @@ static bool echo_works(struct virtio_harness *vh, void *opaque)
 static void test_attacks(void **state)
 {
     (void)state;
-    const struct virtio_attack_target target = { .cls = &echo_class, .works = echo_works };
+    const struct virtio_attack_target target = { .cls = &virtio_echo_class, .works = echo_works };
     assert_true(virtio_attack_count >= 50);
     assert_int_equal(virtio_attack_all(&target), 0);
 }
