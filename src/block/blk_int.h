@@ -39,6 +39,7 @@ enum blk_map_kind {
 struct blk_map {
     enum blk_map_kind kind;
     int fd;
+    bool direct;        /* the descriptor has O_DIRECT */
     uint32_t mem_align; /* what the descriptor demands of buffer addresses and lengths, bytes */
     uint64_t offset;
     uint64_t len;       /* the answer holds for this many bytes from the asked offset, > 0 */

@@ -2,7 +2,7 @@
 /*
  * Queues: from requests to pieces and back.
  *
- *   submit ──> waiting ──start()──> pieces: plain reads and writes ──> io_uring ─┐
+ *   submit ──> waiting ──start()──> pieces: plain I/O, uring_takes() ──> io_uring ─┐
  *                 (depth reached)           all the rest ──> worker threads ─────┤ eventfd
  *                                           nothing to do, or refused ──> done_list
  *                                                                                v
@@ -34,7 +34,7 @@
 #define SECTOR 512U
 
 /* Workers beside io_uring do the rare things; alone, they set how much is in flight. */
-#define WORKERS_BESIDE_URING 4U
+#define WORKERS_BESIDE_URING 8U
 #define WORKERS_ALONE        16U
 
 STAILQ_HEAD(req_list, blk_req);
@@ -241,7 +241,7 @@ static struct eng_piece *piece_new(struct blk_req *req, uint64_t skip, uint64_t 
     return p;
 }
 
-/* What io_uring cannot take as it is becomes a worker's. */
+/* What cannot be one system call on the descriptor takes the slow path. */
 static void demote(struct eng_piece *p)
 {
     bool fits = p->niov <= IOV_MAX && p->len <= INT_MAX &&
@@ -297,7 +297,7 @@ static int make_pieces(struct blk_queue *q, struct blk_req *req, struct eng_list
     if (rc < 0 || (req->len == 0 && req->op != BLK_OP_FLUSH)) {
         return rc;
     }
-    if (data && q->uring != NULL) {
+    if (data) {
         return cut(q, req, out);
     }
     struct blk_map slow = { .kind = BLK_MAP_SLOW, .fd = -1 };
@@ -307,6 +307,14 @@ static int make_pieces(struct blk_queue *q, struct blk_req *req, struct eng_list
     }
     STAILQ_INSERT_TAIL(out, p, link);
     return 0;
+}
+
+/* Buffered writes are left to the workers: where a file system cannot do them without waiting
+ * (ext4), the kernel hands them to threads of its own, one at a time for each file. */
+static bool uring_takes(const struct blk_queue *q, const struct eng_piece *p)
+{
+    return q->uring != NULL && p->map.kind == BLK_MAP_DATA &&
+           (p->op == BLK_OP_READ || p->map.direct);
 }
 
 static void start(struct blk_queue *q, struct blk_req *req)
@@ -326,7 +334,7 @@ static void start(struct blk_queue *q, struct blk_req *req)
         if (rc < 0) { /* none has been started: drop them */
             unpin(p);
             free(p);
-        } else if (p->map.kind == BLK_MAP_DATA) {
+        } else if (uring_takes(q, p)) {
             eng_uring_push(q->uring, p);
         } else {
             eng_thread_push(q->threads, p);

@@ -79,7 +79,7 @@ static int one(struct blk_queue *q, enum blk_op kind, uint64_t offset, uint64_t 
 /* Random reads and writes against a copy in memory. */
 static void run_random(struct blk *blk, struct blk_queue *q)
 {
-    enum { SECTORS = 512, ROUNDS = 300 };
+    enum { SECTORS = 512, ROUNDS = 40 };
     static char model[SECTORS * 512];
     static char bufs[DEPTH * 3][64 * 512];
     static struct op ops[DEPTH * 3];

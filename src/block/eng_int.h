@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What carries the pieces of queued requests: io_uring for plain reads and writes of a descriptor,
- * worker threads for all that needs the synchronous functions. Both report by the same eventfd.
+ * worker threads for these too, and for all that needs the synchronous functions. Both report by
+ * the same eventfd.
  *
  * Except for the workers' own threads, all functions run on the queue's thread.
  */
@@ -10,7 +11,7 @@
 
 #include "block/blk_int.h"
 
-/* eng_piece.rc after io_uring: the rest of the piece must be done by a worker. */
+/* eng_piece.rc: a plain read or write ended early; the synchronous functions must do the rest. */
 #define ENG_REROUTE 1
 
 /* A part of a request (or all of it) that one engine carries. */
@@ -21,13 +22,17 @@ struct eng_piece {
     bool may_unmap;
     uint64_t offset; /* in the node, of what is still to be done; len likewise */
     uint64_t len;
-    struct blk_map map; /* BLK_MAP_DATA for io_uring: its offset moves along */
+    struct blk_map map; /* BLK_MAP_DATA: a plain read or write; BLK_MAP_SLOW: all else */
     int rc;
     int niov;
     struct iovec *iov; /* into iov_buf */
     struct iovec iov_buf[];
 };
 STAILQ_HEAD(eng_list, eng_piece);
+
+/* The end of a plain read or write of `p` with the result of the system call: sets rc to 0, a
+ * negative errno, or ENG_REROUTE with offset, len and iov on what is left. */
+void eng_piece_conclude(struct eng_piece *p, int64_t res);
 
 struct eng_thread;
 struct eng_uring;
@@ -39,7 +44,7 @@ MUST_USE int eng_thread_new(struct blk *blk, unsigned max, int event_fd,
 void eng_thread_free(struct eng_thread *eng);
 /* Takes `piece` over until it comes back from eng_thread_reap(), its rc set. */
 void eng_thread_push(struct eng_thread *eng, struct eng_piece *piece);
-/* Appends what has finished to `out`. */
+/* Appends what has finished to `out` (plain reads and writes: concluded). */
 void eng_thread_reap(struct eng_thread *eng, struct eng_list *out);
 
 /* A ring for `depth` (1 to 1024) pieces at a time. 0 or the negative errno of io_uring_setup(2). */
@@ -50,8 +55,7 @@ void eng_uring_free(struct eng_uring *eng);
  * it. */
 void eng_uring_push(struct eng_uring *eng, struct eng_piece *piece);
 void eng_uring_kick(struct eng_uring *eng);
-/* Appends what has ended to `out`: rc 0, a negative errno, or ENG_REROUTE with offset, len and iov
- * on what is left. */
+/* Appends what has ended to `out`, concluded. */
 void eng_uring_reap(struct eng_uring *eng, struct eng_list *out);
 
 #endif

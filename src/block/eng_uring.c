@@ -113,22 +113,6 @@ void eng_uring_kick(struct eng_uring *eng)
     }
 }
 
-static void conclude(struct eng_piece *p, int res)
-{
-    if (res == -EINTR || res == -EAGAIN) {
-        p->rc = ENG_REROUTE;
-    } else if (res < 0) {
-        p->rc = res;
-    } else if ((uint64_t)res == p->len) {
-        p->rc = 0;
-    } else {
-        blk_iov_advance(&p->iov, &p->niov, (size_t)res);
-        p->offset += (uint64_t)res;
-        p->len -= (uint64_t)res;
-        p->rc = ENG_REROUTE;
-    }
-}
-
 void eng_uring_reap(struct eng_uring *eng, struct eng_list *out)
 {
     struct io_uring_cqe *cqe;
@@ -137,7 +121,7 @@ void eng_uring_reap(struct eng_uring *eng, struct eng_list *out)
     io_uring_for_each_cqe(&eng->ring, head, cqe)
     {
         struct eng_piece *p = io_uring_cqe_get_data(cqe);
-        conclude(p, cqe->res);
+        eng_piece_conclude(p, cqe->res);
         STAILQ_INSERT_TAIL(out, p, link);
         seen++;
     }

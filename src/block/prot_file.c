@@ -555,6 +555,7 @@ static int file_map(struct blk *blk, bool write, uint64_t offset, uint64_t len,
     *ret_map = (struct blk_map){
         .kind = BLK_MAP_DATA,
         .fd = s->fd,
+        .direct = s->direct,
         .mem_align = s->mem_align,
         .offset = offset,
         .len = len,
