@@ -37,6 +37,9 @@ SOFTKVM_EXPORT void *softkvm_mmap(int fd, size_t size);
 /* Closes a descriptor; objects live until the last descriptor to them or their children is gone. */
 SOFTKVM_EXPORT int softkvm_close(int fd);
 
+/* The same without closing the number: for who does that himself. 0; -1 and EBADF: none of ours. */
+SOFTKVM_EXPORT int softkvm_forget(int fd);
+
 /* True if `fd` is a descriptor of ours. */
 SOFTKVM_EXPORT bool softkvm_owns(int fd);
 
@@ -46,6 +49,11 @@ SOFTKVM_EXPORT int softkvm_dup(int fd, int new_fd);
 /* Makes a vCPU that is in KVM_RUN return with EINTR, as a caught signal does for the kernel's KVM.
  * Any thread, also from a signal handler. */
 SOFTKVM_EXPORT int softkvm_kick(int vcpu_fd);
+
+/* To be called at the end of a signal handler: if the handler ran on a thread that is in KVM_RUN, the
+ * ioctl returns with EINTR, as the kernel's does. The `softkvm` launcher sees to it for programs
+ * that know nothing of this library. Async-signal-safe. */
+SOFTKVM_EXPORT void softkvm_signal_caught(void);
 
 /* Tells that memory of a VM was written behind the vCPUs' backs (device emulation), so that code
  * decoded from it is looked at again. Not needed if an interrupt or an exit follows. */

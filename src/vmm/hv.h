@@ -22,6 +22,7 @@ struct hv {
 };
 
 extern const struct hv hv_linux;
+extern const struct hv hv_soft;
 
 /* ioctl with an integer argument. */
 static inline int hv_ioctl_int(const struct hv *hv, int fd, unsigned long request, uintptr_t arg)

@@ -51,10 +51,13 @@ void sk_lapic_set_cr8(struct sk_vcpu *c, uint8_t tpr);
 /* INIT: all but the APIC id and base as after power-on. */
 void sk_lapic_init_reset(struct sk_vcpu *c);
 
-/* APIC base, x2APIC and TSC deadline MSRs: 0 done, 1 #GP, -1 none of ours. `host` = true: on
+/* x2APIC, APIC base and TSC deadline MSRs: 0 done, 1 #GP, -1 none of ours. `host` = true: on
  * behalf of KVM_SET_MSRS, which may make any legal state from any other. */
 int sk_lapic_rdmsr(struct sk_vcpu *c, uint32_t index, uint64_t *ret);
 int sk_lapic_wrmsr(struct sk_vcpu *c, uint32_t index, uint64_t val, bool host);
+
+/* Write of the APIC base MSR: 0 done, 1 #GP. */
+int sk_lapic_set_base(struct sk_vcpu *c, uint64_t val, bool host);
 
 /* LAPIC page (at the vCPU's APIC base), IOAPIC page; PIC, ELCR, PIT and port 61h ports. True if
  * the address was ours. */

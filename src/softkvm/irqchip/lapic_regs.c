@@ -257,9 +257,9 @@ bool sk_lapic_mmio(struct sk_lapic *l, uint64_t gpa, void *data, unsigned len, b
 }
 
 /* Transitions of the two enable bits: SDM 3A §11.12.5, figure 11-27. */
-static int write_apic_base(struct sk_lapic *l, uint64_t value, bool host)
+int sk_lapic_set_base(struct sk_vcpu *c, uint64_t value, bool host)
 {
-    struct sk_vcpu *c = l->c;
+    struct sk_lapic *l = c->lapic;
     const uint64_t mode = SK_APIC_BASE_ENABLE | SK_APIC_BASE_EXTD;
     uint64_t reserved = ~((BIT64(c->maxphyaddr != 0 ? c->maxphyaddr : 36) - 1) & ~UINT64_C(0xfff));
     reserved &= ~(uint64_t)(SK_APIC_BASE_BSP | SK_APIC_BASE_ENABLE);
@@ -310,7 +310,7 @@ int sk_lapic_wrmsr(struct sk_vcpu *c, uint32_t index, uint64_t val, bool host)
 {
     struct sk_lapic *l = c->lapic;
     if (index == MSR_APIC_BASE) {
-        return write_apic_base(l, val, host);
+        return sk_lapic_set_base(c, val, host);
     }
     if (index == MSR_TSC_DEADLINE) {
         sk_lapic_timer_set_deadline(l, val);

@@ -375,7 +375,7 @@ struct sk_vm_ops {
     void (*set_cr8)(struct sk_vcpu *c, uint8_t tpr);
     /* Returns with a reason to look at poll again, or SK_POLL_EXIT set. NULL: HLT exits. */
     void (*halt)(struct sk_vcpu *c);
-    void (*apic_base_changed)(struct sk_vcpu *c);
+    int (*apic_base)(struct sk_vcpu *c, uint64_t val, bool host); /* write of the MSR: 0, 1 = #GP */
     void (*init_reset)(struct sk_vcpu *c); /* INIT: reset the local APIC too */
     /* VMCALL/VMMCALL: true if handled in place (result in RAX). */
     bool (*hypercall)(struct sk_vcpu *c);

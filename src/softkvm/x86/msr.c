@@ -197,21 +197,13 @@ static int msr_write_base(struct sk_vcpu *c, struct sk_seg *s, uint64_t v)
 
 static int msr_write_apic_base(struct sk_vcpu *c, uint64_t v, bool host)
 {
-    uint64_t rsvd = (~(BIT64(c->maxphyaddr) - 1)) | 0x2ff;
-
-    if (!sk_has(c, SK_F_X2APIC)) {
-        rsvd |= 0x400;
+    if (c->vm->ops->apic_base) {
+        return c->vm->ops->apic_base(c, v, host);
     }
-    /* x2APIC needs the enable bit, and is left only by way of disabled (SDM 3A §11.12.5). */
-    if ((v & rsvd) || ((v & 0xc00) == 0x400) ||
-        (!host && (c->apic_base & 0xc00) == 0xc00 && (v & 0xc00) == 0x800) ||
-        (!host && (c->apic_base & 0xc00) == 0 && (v & 0xc00) == 0xc00)) {
+    if (v & ((~(BIT64(c->maxphyaddr) - 1)) | 0x2ff)) {
         return 1;
     }
-    c->apic_base = v;
-    if (c->vm->ops->apic_base_changed) {
-        c->vm->ops->apic_base_changed(c);
-    }
+    c->apic_base = v; /* the APIC is the client's, and so are its rules */
     return 0;
 }
 

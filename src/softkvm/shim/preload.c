@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The shim: preloaded under somebody else's program, it serves /dev/kvm from softkvm.
+ *
+ * It stands in front of the libc functions through which a program meets /dev/kvm: opening it,
+ * ioctl, close, dup and fcntl on its descriptors, and questions about the file. mmap, poll and
+ * fork need nothing: the descriptors are memfds. It also stands in front of sigaction and signal:
+ * a handler that ran while its thread was in KVM_RUN must make that ioctl return EINTR.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "softkvm/softkvm.h"
+
+#define KVM_PATH "/dev/kvm"
+#define EXPORT   __attribute__((visibility("default")))
+
+/* The libc's own function of that name; found at the first call. */
+#define REAL(name)                                                                                 \
+    ({                                                                                             \
+        static _Atomic(void *) real_;                                                              \
+        void *p_ = atomic_load_explicit(&real_, memory_order_relaxed);                             \
+        if (p_ == NULL) {                                                                          \
+            p_ = dlsym(RTLD_NEXT, #name);                                                          \
+            if (p_ == NULL) {                                                                      \
+                abort();                                                                           \
+            }                                                                                      \
+            atomic_store_explicit(&real_, p_, memory_order_relaxed);                               \
+        }                                                                                          \
+        (__typeof__(&name))p_;                                                                     \
+    })
+
+static int is_kvm(const char *path)
+{
+    return path != NULL && strcmp(path, KVM_PATH) == 0;
+}
+
+/* --- opening --- */
+
+static int open_kvm(int flags)
+{
+    int fd = softkvm_open();
+    if (fd >= 0 && (flags & O_CLOEXEC) == 0) {
+        (void)REAL(fcntl)(fd, F_SETFD, 0);
+    }
+    return fd;
+}
+
+#define MODE_ARG(flags)                                                                            \
+    ({                                                                                             \
+        mode_t mode_ = 0;                                                                          \
+        if (((flags) & (O_CREAT | O_TMPFILE)) != 0) {                                              \
+            va_list ap_;                                                                           \
+            va_start(ap_, flags);                                                                  \
+            mode_ = va_arg(ap_, mode_t);                                                           \
+            va_end(ap_);                                                                           \
+        }                                                                                          \
+        mode_;                                                                                     \
+    })
+
+EXPORT int open(const char *path, int flags, ...)
+{
+    return is_kvm(path) ? open_kvm(flags) : REAL(open)(path, flags, MODE_ARG(flags));
+}
+
+EXPORT int open64(const char *path, int flags, ...)
+{
+    return is_kvm(path) ? open_kvm(flags) : REAL(open64)(path, flags, MODE_ARG(flags));
+}
+
+EXPORT int openat(int dir, const char *path, int flags, ...)
+{
+    return is_kvm(path) ? open_kvm(flags) : REAL(openat)(dir, path, flags, MODE_ARG(flags));
+}
+
+EXPORT int openat64(int dir, const char *path, int flags, ...)
+{
+    return is_kvm(path) ? open_kvm(flags) : REAL(openat64)(dir, path, flags, MODE_ARG(flags));
+}
+
+/* What _FORTIFY_SOURCE makes of an open() without O_CREAT. */
+EXPORT int __open_2(const char *path, int flags);
+EXPORT int __open64_2(const char *path, int flags);
+EXPORT int __openat_2(int dir, const char *path, int flags);
+EXPORT int __openat64_2(int dir, const char *path, int flags);
+
+EXPORT int __open_2(const char *path, int flags)
+{
+    return is_kvm(path) ? open_kvm(flags) : REAL(__open_2)(path, flags);
+}
+
+EXPORT int __open64_2(const char *path, int flags)
+{
+    return is_kvm(path) ? open_kvm(flags) : REAL(__open64_2)(path, flags);
+}
+
+EXPORT int __openat_2(int dir, const char *path, int flags)
+{
+    return is_kvm(path) ? open_kvm(flags) : REAL(__openat_2)(dir, path, flags);
+}
+
+EXPORT int __openat64_2(int dir, const char *path, int flags)
+{
+    return is_kvm(path) ? open_kvm(flags) : REAL(__openat64_2)(dir, path, flags);
+}
+
+/* --- descriptors --- */
+
+EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+    va_list ap;
+    va_start(ap, request);
+    unsigned long arg = va_arg(ap, unsigned long);
+    va_end(ap);
+    return softkvm_owns(fd) ? softkvm_ioctl(fd, request, arg) : REAL(ioctl)(fd, request, arg);
+}
+
+EXPORT int close(int fd)
+{
+    if (!softkvm_owns(fd)) {
+        return REAL(close)(fd);
+    }
+    /* Forgets the object; the library closes the number by the call below this one. */
+    return softkvm_forget(fd) < 0 ? -1 : REAL(close)(fd);
+}
+
+static int dup_done(int fd, int new_fd)
+{
+    if (new_fd >= 0 && new_fd != fd) {
+        (void)softkvm_forget(new_fd); /* what dup2 closed there */
+        if (softkvm_owns(fd)) {
+            (void)softkvm_dup(fd, new_fd);
+        }
+    }
+    return new_fd;
+}
+
+EXPORT int dup(int fd)
+{
+    return dup_done(fd, REAL(dup)(fd));
+}
+
+EXPORT int dup2(int fd, int new_fd)
+{
+    return dup_done(fd, REAL(dup2)(fd, new_fd));
+}
+
+EXPORT int dup3(int fd, int new_fd, int flags)
+{
+    return dup_done(fd, REAL(dup3)(fd, new_fd, flags));
+}
+
+EXPORT int fcntl(int fd, int cmd, ...)
+{
+    va_list ap;
+    va_start(ap, cmd);
+    void *arg = va_arg(ap, void *);
+    va_end(ap);
+    int rc = REAL(fcntl)(fd, cmd, arg);
+    return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? dup_done(fd, rc) : rc;
+}
+
+EXPORT int fcntl64(int fd, int cmd, ...)
+{
+    va_list ap;
+    va_start(ap, cmd);
+    void *arg = va_arg(ap, void *);
+    va_end(ap);
+    int rc = REAL(fcntl64)(fd, cmd, arg);
+    return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? dup_done(fd, rc) : rc;
+}
+
+/* --- questions about the file --- */
+
+EXPORT int access(const char *path, int mode)
+{
+    return is_kvm(path) ? 0 : REAL(access)(path, mode);
+}
+
+EXPORT int faccessat(int dir, const char *path, int mode, int flags)
+{
+    return is_kvm(path) ? 0 : REAL(faccessat)(dir, path, mode, flags);
+}
+
+/* A character device as the kernel's: major 10, minor 232 (Documentation/admin-guide/devices.txt).
+ * struct stat and stat64 are the same on x86-64. */
+static int stat_kvm(void *st)
+{
+    *(struct stat *)st = (struct stat){
+        .st_mode = S_IFCHR | 0666,
+        .st_nlink = 1,
+        .st_rdev = makedev(10, 232),
+        .st_blksize = 4096,
+    };
+    return 0;
+}
+
+EXPORT int stat(const char *path, struct stat *st)
+{
+    return is_kvm(path) ? stat_kvm(st) : REAL(stat)(path, st);
+}
+
+EXPORT int stat64(const char *path, struct stat64 *st)
+{
+    return is_kvm(path) ? stat_kvm(st) : REAL(stat64)(path, st);
+}
+
+EXPORT int lstat(const char *path, struct stat *st)
+{
+    return is_kvm(path) ? stat_kvm(st) : REAL(lstat)(path, st);
+}
+
+EXPORT int lstat64(const char *path, struct stat64 *st)
+{
+    return is_kvm(path) ? stat_kvm(st) : REAL(lstat64)(path, st);
+}
+
+EXPORT int fstatat(int dir, const char *path, struct stat *st, int flags)
+{
+    return is_kvm(path) ? stat_kvm(st) : REAL(fstatat)(dir, path, st, flags);
+}
+
+EXPORT int fstatat64(int dir, const char *path, struct stat64 *st, int flags)
+{
+    return is_kvm(path) ? stat_kvm(st) : REAL(fstatat64)(dir, path, st, flags);
+}
+
+/* --- signals --- */
+
+/* The program's handlers, by signal; the kernel has on_signal() in their place. Written under the
+ * program's own ordering (sigaction before the signal can come), read in handlers. */
+static struct sigaction actions[NSIG];
+
+static void on_signal(int sig, siginfo_t *info, void *context)
+{
+    const struct sigaction *a = &actions[sig];
+    int saved = errno;
+    if ((a->sa_flags & SA_SIGINFO) != 0) {
+        a->sa_sigaction(sig, info, context);
+    } else {
+        a->sa_handler(sig);
+    }
+    softkvm_signal_caught();
+    errno = saved;
+}
+
+EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+    if (sig <= 0 || sig >= NSIG) {
+        return REAL(sigaction)(sig, act, old);
+    }
+    struct sigaction before = actions[sig];
+    struct sigaction mine;
+    bool handler = act != NULL && act->sa_handler != SIG_DFL && act->sa_handler != SIG_IGN;
+    if (handler) {
+        mine = *act;
+        mine.sa_sigaction = on_signal;
+        mine.sa_flags |= SA_SIGINFO;
+        actions[sig] = *act;
+    }
+    struct sigaction real_old;
+    int rc = REAL(sigaction)(sig, handler ? &mine : act, &real_old);
+    if (rc < 0) {
+        actions[sig] = before;
+        return rc;
+    }
+    if (old != NULL) {
+        *old = real_old.sa_sigaction == on_signal && (real_old.sa_flags & SA_SIGINFO) != 0
+                   ? before
+                   : real_old;
+    }
+    return rc;
+}
+
+EXPORT sighandler_t signal(int sig, sighandler_t handler)
+{
+    struct sigaction act = { .sa_handler = handler, .sa_flags = SA_RESTART };
+    struct sigaction old;
+    sigemptyset(&act.sa_mask);
+    return sigaction(sig, &act, &old) < 0 ? SIG_ERR : old.sa_handler;
+}
