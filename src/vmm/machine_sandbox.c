@@ -7,6 +7,8 @@
  *   main      the common filter, on all threads at once, workers of the block layer too
  *   each      its own filter, then its work; the guest's first instruction comes after that
  */
+#include <time.h>
+
 #include "vmm/machine_int.h"
 
 static bool machine_sandboxed(const struct machine *m)
@@ -21,6 +23,8 @@ static bool machine_has_vsock(const struct machine *m)
 
 int machine_seal_prepare(struct machine *m, struct err *err)
 {
+    /* gmtime_r() reads the time zone's file at its first call, which the RTC would make later. */
+    tzset();
     return machine_sandboxed(m) ? sandbox_drop(err) : 0;
 }
 
