@@ -93,6 +93,7 @@ int machine_pause(struct machine *m, const char *reason, struct err *err)
         return err_set(err, -EALREADY, "the VM is not running");
     }
     machine_halt(m);
+    vcpu_set_clock_stop(m->vcpus);
     m->state = MACHINE_PAUSED;
     (void)snprintf(m->pause_reason, sizeof(m->pause_reason), "%s", reason);
     log_info("machine", "paused", "reason='%s'", reason);
@@ -104,7 +105,7 @@ int machine_resume(struct machine *m, struct err *err)
     if (m->state != MACHINE_PAUSED) {
         return err_set(err, -EALREADY, "the VM is not paused");
     }
-    vcpu_set_clock_paused(m->vcpus);
+    vcpu_set_clock_start(m->vcpus);
     machine_go(m);
     log_info("machine", "resumed", "");
     return 0;

@@ -267,12 +267,30 @@ int vcpu_set_reset(struct vcpu_set *set, const struct boot_state *boot, struct e
     return 0;
 }
 
-void vcpu_set_clock_paused(struct vcpu_set *set)
+void vcpu_set_clock_stop(struct vcpu_set *set)
 {
-    if (!set->config.vm->clock_ctrl) {
+    const struct vm *vm = set->config.vm;
+    set->stopped_clock = (struct kvm_clock_data){ 0 };
+    set->clock_stopped = vm->hv->ioctl(vm->fd, KVM_GET_CLOCK, &set->stopped_clock) == 0;
+    for (unsigned i = 0; i < set->count && set->clock_stopped; i++) {
+        set->clock_stopped = vcpu_tsc_get(&set->vcpu[i], &set->vcpu[i].stopped_tsc) == 0;
+    }
+}
+
+void vcpu_set_clock_start(struct vcpu_set *set)
+{
+    const struct vm *vm = set->config.vm;
+    if (!set->clock_stopped) {
         return;
     }
+    set->clock_stopped = false;
     for (unsigned i = 0; i < set->count; i++) {
+        vcpu_tsc_set(&set->vcpu[i], set->vcpu[i].stopped_tsc);
+    }
+    /* Without flags: the clock alone, not the host's times that came with it. */
+    struct kvm_clock_data clock = { .clock = set->stopped_clock.clock };
+    (void)vm->hv->ioctl(vm->fd, KVM_SET_CLOCK, &clock);
+    for (unsigned i = 0; i < set->count && vm->clock_ctrl; i++) {
         /* -EINVAL: the guest does not use the clock. */
         (void)vcpu_ioctl(&set->vcpu[i], KVM_KVMCLOCK_CTRL, NULL);
     }

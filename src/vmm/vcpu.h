@@ -70,9 +70,11 @@ void vcpu_set_wait_parked(struct vcpu_set *set); /* not from a vCPU thread */
 /* Power-on state of all, then `boot` for vCPU 0. Parked, or before start(). */
 MUST_USE int vcpu_set_reset(struct vcpu_set *set, const struct boot_state *boot, struct err *err);
 
-/* Tells the guest's clock that it stood still (KVM_KVMCLOCK_CTRL), so that its watchdogs keep
- * quiet. Parked. */
-void vcpu_set_clock_paused(struct vcpu_set *set);
+/* Stops the guest's time: remembers the time stamp counters and kvm-clock; and lets it go on from
+ * there, telling the guest's watchdogs (KVM_KVMCLOCK_CTRL). An engine without these clocks keeps
+ * them running. Parked. */
+void vcpu_set_clock_stop(struct vcpu_set *set);
+void vcpu_set_clock_start(struct vcpu_set *set);
 
 unsigned vcpu_set_count(const struct vcpu_set *set);
 struct vcpu_stats vcpu_set_stats(const struct vcpu_set *set, unsigned index);

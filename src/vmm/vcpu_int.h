@@ -34,6 +34,7 @@ struct vcpu {
     bool started;
     bool dead; /* the engine gave up on it: it only parks; under set->lock */
     struct vcpu_power_on power_on;
+    uint64_t stopped_tsc; /* while the clocks stand */
     /* Written by the vCPU's thread, read by others. */
     _Atomic uint64_t exits;
     _Atomic uint64_t io;
@@ -52,6 +53,8 @@ struct vcpu_set {
     pthread_cond_t cond;
     _Atomic int want; /* enum vcpu_want: read by the run loops without the lock */
     unsigned parked;
+    bool clock_stopped; /* stopped_clock and stopped_tsc are valid; controlling thread */
+    struct kvm_clock_data stopped_clock;
     unsigned count;
     struct vcpu vcpu[];
 };
@@ -71,6 +74,9 @@ void vcpu_fail(struct vcpu *v, const char *fmt, ...) PRINTF_LIKE(2, 3);
 MUST_USE int vcpu_state_save(struct vcpu *v, struct err *err);
 MUST_USE int vcpu_state_reset(struct vcpu *v, const struct boot_state *boot, struct err *err);
 void vcpu_state_free(struct vcpu *v);
+/* The time stamp counter. 0 or a negative errno. */
+MUST_USE int vcpu_tsc_get(const struct vcpu *v, uint64_t *ret_tsc);
+void vcpu_tsc_set(const struct vcpu *v, uint64_t tsc);
 void vcpu_state_print(struct vcpu *v, FILE *out);
 
 #endif

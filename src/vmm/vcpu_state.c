@@ -298,6 +298,32 @@ int vcpu_state_reset(struct vcpu *v, const struct boot_state *boot, struct err *
     return 0;
 }
 
+/* ---- Time ---- */
+
+struct vcpu_one_msr {
+    struct kvm_msrs head;
+    struct kvm_msr_entry entry;
+};
+
+int vcpu_tsc_get(const struct vcpu *v, uint64_t *ret_tsc)
+{
+    struct vcpu_one_msr msr = { .head.nmsrs = 1, .entry.index = MSR_TSC };
+    int rc = vcpu_ioctl(v, KVM_GET_MSRS, &msr);
+    if (rc != 1) {
+        return rc < 0 ? rc : -ENOENT;
+    }
+    *ret_tsc = msr.entry.data;
+    return 0;
+}
+
+void vcpu_tsc_set(const struct vcpu *v, uint64_t tsc)
+{
+    struct vcpu_one_msr msr = {
+        .head.nmsrs = 1, .entry = {.index = MSR_TSC, .data = tsc}
+    };
+    (void)vcpu_ioctl(v, KVM_SET_MSRS, &msr); /* it could be read, so it can be written */
+}
+
 /* ---- Printing ---- */
 
 static void vcpu_print_segment(FILE *out, const char *name, const struct kvm_segment *s)
