@@ -44,10 +44,6 @@ static int qcow2_check_cluster(struct qcow2_refmap *m, unsigned fix, uint64_t cl
         return 0;
     }
     int rc = qcow2_ref_set(q, cluster, refs);
-    if (rc == -ENOENT) {
-        m->bad_refs = true; /* no block for it: a rebuild mends it */
-        return 0;
-    }
     if (rc == 0) {
         *(leak ? &m->check->leaks_fixed : &m->check->errors_fixed) += 1;
     }
@@ -80,7 +76,8 @@ static int qcow2_check_block(struct qcow2_refmap *m, unsigned fix, uint64_t inde
         uint64_t refs = c < m->end ? m->count[c - m->first] : 0;
         uint64_t counted = usable ? qcow2_ref_load(buf, q->hdr.refcount_order, i) : 0;
         m->bad_refs = m->bad_refs || (!usable && refs > 0);
-        int rc = qcow2_check_cluster(m, fix, c, refs, counted);
+        /* Without a block there is nothing to set: a rebuild mends it. */
+        int rc = qcow2_check_cluster(m, usable ? fix : 0, c, refs, counted);
         if (rc < 0) {
             return err_set_errno(err, rc, "cannot set a refcount");
         }

@@ -255,7 +255,7 @@ MUST_USE int qcow2_cache_write(struct qcow2 *q, struct qcow2_cache *c);
 /* ---- qcow2_ref.c, qcow2_grow.c (meta_lock) ---- */
 
 MUST_USE int qcow2_ref_get(struct qcow2 *q, uint64_t cluster, uint64_t *ret_count);
-/* Makes the refcount block if there is none. */
+/* The refcount block must exist (-ENOENT otherwise). */
 MUST_USE int qcow2_ref_set(struct qcow2 *q, uint64_t cluster, uint64_t count);
 /* Takes up to `want` contiguous free clusters, or exactly that many; their refcount becomes 1.
  * *ret_fresh (may be NULL): nothing was ever written there, it reads as zeroes. -ENOSPC, -EFBIG
