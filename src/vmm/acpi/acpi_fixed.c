@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The tables of fixed form: FACS, FADT, MADT, MCFG, SRAT, WAET (ACPI 6.5 §5.2).
+ * The tables of fixed form: FACS, FADT, MADT, MCFG, HPET, SRAT, WAET (ACPI 6.5 §5.2).
  */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
 #include "vmm/acpi/acpi_int.h"
+#include "vmm/dev/hpet.h"
 
 #define RESET_VALUE   0x06 /* port 0xcf9: full reset */
 #define RTC_CENTURY   0x32 /* CMOS byte */
@@ -153,6 +154,17 @@ int acpi_mcfg(struct acpi_builder *b, struct err *err)
 {
     struct acpi_mcfg mcfg = { .base = LAYOUT_ECAM_BASE, .bus_end = LAYOUT_ECAM_SIZE / MIB - 1 };
     return acpi_add(b, "MCFG", 1, BODY(mcfg), NULL, err);
+}
+
+int acpi_hpet(struct acpi_builder *b, struct err *err)
+{
+    if (!acpi_has_dev(b, "hpet")) {
+        return 0;
+    }
+    struct acpi_hpet hpet = {
+        .block_id = HPET_ID, .base = {.space = ACPI_SPACE_MEMORY, .address = LAYOUT_HPET_BASE}
+    };
+    return acpi_add(b, "HPET", 1, BODY(hpet), NULL, err);
 }
 
 int acpi_srat(struct acpi_builder *b, struct err *err)

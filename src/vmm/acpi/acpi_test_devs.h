@@ -8,6 +8,7 @@
 #include "vmm/acpi/aml.h"
 #include "vmm/dev/dev_harness.h"
 #include "vmm/dev/fwcfg.h"
+#include "vmm/dev/hpet.h"
 #include "vmm/dev/i8042.h"
 #include "vmm/dev/pm.h"
 #include "vmm/dev/pvpanic.h"
@@ -25,6 +26,7 @@ static inline void acpi_test_add_devs(struct dev_harness *h)
     struct vmgenid_params vmgenid = { .pm = dev_harness_add(h, &pm_class, NULL) };
     dev_harness_add(h, &sysctl_class, NULL);
     dev_harness_add(h, &rtc_class, &rtc);
+    dev_harness_add(h, &hpet_class, NULL);
     dev_harness_add(h, &i8042_class, NULL);
     dev_harness_add(h, &pvpanic_class, NULL);
     dev_harness_add(h, &vmgenid_class, &vmgenid);

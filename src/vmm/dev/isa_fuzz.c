@@ -9,7 +9,8 @@
  *     3 input   length u8, bytes: to the serial port from outside
  *     4 device  which u8, what u8: reset, stop, start
  *     5 event   power button, key, mouse, generation, break
- *     6 memory  offset u16, value u8: the guest prepares DMA descriptors
+ *     6 hpet    register u16, value u64: written, or read (size code 2 and 3)
+ *     7 memory  offset u16, value u8: the guest prepares DMA descriptors
  *
  * Besides crashes it looks for interrupt lines that contradict the registers (see check()).
  */
@@ -19,6 +20,7 @@
 #include "vmm/dev/debugexit.h"
 #include "vmm/dev/dev_harness.h"
 #include "vmm/dev/fwcfg.h"
+#include "vmm/dev/hpet.h"
 #include "vmm/dev/i8042.h"
 #include "vmm/dev/lpc.h"
 #include "vmm/dev/pm.h"
@@ -80,7 +82,7 @@ void chr_set_ready(struct chr *chr, size_t room)
 
 struct fuzz {
     struct dev_harness h;
-    struct dev *dev[8];
+    struct dev *dev[9];
     struct dev *pm, *serial, *i8042, *genid;
     struct chr chr;
     const uint8_t *data;
@@ -134,6 +136,7 @@ static void build(struct fuzz *f)
         dev_harness_add(h, &lpc_class, &lpc),
         dev_harness_add(h, &sysctl_class, NULL),
         dev_harness_add(h, &fwcfg_class, NULL),
+        dev_harness_add(h, &hpet_class, NULL),
     };
     memcpy(f->dev, all, sizeof(all));
     dev_harness_add(h, &pvpanic_class, NULL);
@@ -199,6 +202,18 @@ static void op_input(struct fuzz *f)
     f->chr.front.input(f->chr.front.opaque, buf, n);
 }
 
+static void op_hpet(struct fuzz *f, unsigned code)
+{
+    uint64_t addr = LAYOUT_HPET_BASE + take(f, 2) % LAYOUT_HPET_SIZE;
+    if (code >= 2) {
+        (void)dev_harness_mmio_read(&f->h, addr, code == 2 ? 4 : 8);
+        return;
+    }
+    uint64_t value = take(f, 4);
+    value |= code == 1 ? (uint64_t)take(f, 4) << 32 : 0;
+    dev_harness_mmio_write(&f->h, addr, code == 0 ? 4 : 8, value);
+}
+
 /* A line that is up has a reason in the registers. */
 static void check(struct fuzz *f)
 {
@@ -225,7 +240,7 @@ static void op(struct fuzz *f)
     static const unsigned sizes[] = { 1, 2, 4, 1 };
     uint8_t what = (uint8_t)take(f, 1);
     uint16_t port;
-    switch (what % 7) {
+    switch (what % 8) {
     case 0:
         port = take_port(f);
         dev_harness_out(&f->h, port, sizes[what >> 6], take(f, 4));
@@ -247,6 +262,9 @@ static void op(struct fuzz *f)
         break;
     case 5:
         op_event(f);
+        break;
+    case 6:
+        op_hpet(f, what >> 6);
         break;
     default:
         f->h.ram[take(f, 2)] = (uint8_t)take(f, 1);
