@@ -116,7 +116,6 @@ static int dec_vex(struct dec *d)
     d->vvvv = (~b2 >> 3) & 15;
     if (!d->code64) {
         d->rex &= 0x48; /* R, X are 0 here by the way VEX is told from LES; B is ignored */
-        d->vvvv &= 7;
     }
     d->in->flags |= b2 & 4 ? SK_IN_L : 0;
     d->osize = (b2 & 3) == 1;
@@ -342,8 +341,23 @@ static uint8_t dec_byte_reg(const struct dec *d, unsigned n)
     return (uint8_t)(!d->rex && n >= 4 && n < 8 ? (n - 4) * 8 + 1 : n * 8);
 }
 
-/* Registers of ModRM and opcode in the form the operand wants. */
-static void dec_registers(struct dec *d, const struct sk_row *r)
+/* Control, debug and segment registers that do not exist: #UD. CS is none to be loaded. */
+static bool dec_register_exists(unsigned kind, unsigned reg, unsigned operand)
+{
+    switch (kind) {
+    case K_C:
+        return (BIT(reg) & 0x11d) != 0;
+    case K_D:
+        return reg < 8;
+    case K_S:
+        return reg < SK_NSEGS && !(operand == 0 && reg == SK_CS);
+    default:
+        return true;
+    }
+}
+
+/* Registers of ModRM and opcode in the form the operand wants. 0 or SK_DEC_UD. */
+static int dec_registers(struct dec *d, const struct sk_row *r)
 {
     struct sk_insn *in = d->in;
 
@@ -379,7 +393,11 @@ static void dec_registers(struct dec *d, const struct sk_row *r)
         default:
             break;
         }
+        if (!dec_register_exists(kind, in->reg, (unsigned)i)) {
+            return SK_DEC_UD;
+        }
     }
+    return 0;
 }
 
 static unsigned dec_imm_size(const struct dec *d, unsigned letter)
@@ -460,7 +478,10 @@ static int dec_operands(struct dec *d, const struct sk_row *r)
         in->flags |= SK_IN_MEM;
         err = dec_mem(d, vsib);
     }
-    dec_registers(d, r);
+    if (err) {
+        return err;
+    }
+    err = dec_registers(d, r);
     return err ? err : dec_immediates(d, r);
 }
 
@@ -476,7 +497,7 @@ static void dec_finish(struct dec *d, const struct sk_row *r)
     }
     in->fn = r->h->fn[(in->flags & SK_IN_MEM) != 0][size];
     in->len = (uint8_t)d->pos;
-    in->vreg = d->vvvv;
+    in->vreg = d->code64 ? d->vvvv : d->vvvv & 7;
     in->flags |=
         (uint16_t)((d->lock ? SK_IN_LOCK : 0) | (d->rep == 0xf3 ? SK_IN_REP : 0) |
                    (d->rep == 0xf2 ? SK_IN_REPNE : 0) | (d->osize ? SK_IN_OSIZE : 0) |

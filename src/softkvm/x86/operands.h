@@ -148,6 +148,7 @@ enum {
     A_PRIV = 0x2000,     /* documentation: CPL 0 */
     A_NOORACLE = 0x4000, /* cannot run in a user-mode sandbox: left to other tests */
     A_MODREG = 0x8000,   /* ModRM.mod is ignored: always a register (MOV CR, DR) */
+    A_DATA = 0x40000,    /* an implied memory operand that is not the stack */
     A_KEEPRF = 0x20000,  /* sets RF itself: IRET */
     A_NO16 = 0x10000     /* 66 is no operand size: 4, or 8 with W */
 };

@@ -127,14 +127,19 @@ static void tlb_fill(struct sk_vcpu *c, uint64_t lin, uint8_t *host, bool write,
 static _Noreturn void tlb_noncanonical(struct sk_vcpu *c, uint64_t lin, unsigned acc)
 {
     const struct sk_insn *in = c->cur;
-    bool operand, stack;
+    uint32_t attr;
+    bool stack;
 
     if ((acc & SK_ACC_SYS) || !in) {
         sk_gp(c);
     }
-    operand =
-        (in->flags & SK_IN_MEM) && ((c->seg[in->seg].ebase + sk_ea(c, in)) & c->linmask) == lin;
-    stack = operand ? in->seg == SK_SS : lin - c->r[SK_RSP] + 4096 < 8192;
+    attr = sk_rows[in->row].attr;
+    if ((in->flags & SK_IN_MEM) &&
+        ((attr & A_DATA) || ((c->seg[in->seg].ebase + sk_ea(c, in)) & c->linmask) == lin)) {
+        stack = in->seg == SK_SS;
+    } else {
+        stack = !(attr & (A_STR | A_DATA));
+    }
     sk_raise_err(c, stack ? SK_SSF : SK_GP, 0);
 }
 

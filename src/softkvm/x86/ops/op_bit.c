@@ -11,6 +11,10 @@ static inline void bit_cf(struct sk_vcpu *c, bool v)
     c->af = (uint16_t)((c->af & ~SK_AF_CF) | (v ? SK_AF_CF : 0));
 }
 
+#define PUT_bt(S, v)   (void)(v)
+#define PUT_bts(S, v)  WR_##S(in->rm, v)
+#define PUT_btr(S, v)  WR_##S(in->rm, v)
+#define PUT_btc(S, v)  WR_##S(in->rm, v)
 #define NEW_bt(v, m)   (v)
 #define NEW_bts(v, m)  ((v) | (m))
 #define NEW_btr(v, m)  ((v) & ~(m))
@@ -33,7 +37,7 @@ static inline uint64_t bit_lin(struct sk_vcpu *c, const struct sk_insn *in, int6
     {                                                                                              \
         T_(S) v = RD_##S(in->rm), m = (T_(S))((T_(S))1 << (n & (S - 1)));                          \
                                                                                                    \
-        WR_##S(in->rm, (T_(S))NEW_##name(v, m));                                                   \
+        PUT_##name(S, (T_(S))NEW_##name(v, m));                                                    \
         bit_cf(c, v &m);                                                                           \
     }                                                                                              \
     OP(name##_E_G_r_##S)                                                                           \

@@ -276,9 +276,6 @@ OP(op_mov_S_E)
 {
     uint16_t sel = in->flags & SK_IN_MEM ? sk_ld16(c, in) : (uint16_t)c->r[in->rm];
 
-    if (in->reg == SK_CS || in->reg >= SK_NSEGS) {
-        sk_ud(c);
-    }
     sk_seg_load(c, in->reg, sel);
     if (in->reg == SK_SS) {
         c->special |= SK_SPECIAL_SHADOW_SS;
@@ -288,9 +285,6 @@ SK_HANDLER1(mov_S_E, op_mov_S_E);
 
 OP(op_mov_E_S)
 {
-    if (in->reg >= SK_NSEGS) {
-        sk_ud(c);
-    }
     if (in->flags & SK_IN_MEM) {
         sk_st16(c, in, c->seg[in->reg].sel);
     } else {

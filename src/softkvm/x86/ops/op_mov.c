@@ -75,7 +75,7 @@ OP(op_xchg_Z)
     uint64_t a = c->r[SK_RAX];
 
     if (in->rm == SK_RAX) {
-        return; /* 90 is NOP: it does not even clear the upper half */
+        return; /* 90 is NOP, F3 90 is PAUSE: not even the upper half is cleared */
     }
     sk_set_reg(c, SK_RAX, in->osize, c->r[in->rm]);
     sk_set_reg(c, in->rm, in->osize, a);
@@ -88,7 +88,6 @@ OP(op_nop)
     (void)in;
 }
 SK_HANDLER1(nop, op_nop);
-SK_HANDLER1(pause, op_nop);
 
 OP(op_lea)
 {

@@ -115,6 +115,7 @@ OP(op_enter)
 {
     unsigned size = in->osize, level = in->imm2 & 31;
     uint64_t sp = (c->r[SK_RSP] - size) & c->spmask, bp = c->r[SK_RBP], frame = sp;
+    unsigned left;
 
     stack_store(c, sp, size, bp);
     for (unsigned i = 1; i < level; i++) {
@@ -131,7 +132,7 @@ OP(op_enter)
     }
     sp -= (uint16_t)in->imm;
     /* The new top must be writable (SDM 2A ENTER: #SS, #PF). */
-    (void)sk_seg_lin(c, SK_SS, sp & c->spmask, 1, true);
+    (void)sk_ptr(c, sk_seg_lin(c, SK_SS, sp & c->spmask, 1, true), 1, true, &left);
     sk_set_reg(c, SK_RBP, size, size == 2 ? frame : (c->r[SK_RBP] & ~c->spmask) | frame);
     stack_set_sp(c, sp);
 }

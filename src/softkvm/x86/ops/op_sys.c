@@ -233,9 +233,6 @@ OP(op_mov_R_C)
 {
     uint64_t v;
 
-    if (in->reg != 0 && in->reg != 2 && in->reg != 3 && in->reg != 4 && in->reg != 8) {
-        sk_ud(c);
-    }
     need_cpl0(c);
     switch (in->reg) {
     case 0:
@@ -262,9 +259,6 @@ OP(op_mov_C_R)
 {
     uint64_t v = in->osize == 8 ? c->r[in->rm] : (uint32_t)c->r[in->rm];
 
-    if (in->reg != 0 && in->reg != 2 && in->reg != 3 && in->reg != 4 && in->reg != 8) {
-        sk_ud(c);
-    }
     need_cpl0(c);
     switch (in->reg) {
     case 0:
@@ -291,7 +285,7 @@ static unsigned sys_dr(struct sk_vcpu *c, const struct sk_insn *in)
 {
     unsigned n = in->reg;
 
-    if (n > 7 || ((n == 4 || n == 5) && (c->cr4 & SK_CR4_DE))) {
+    if ((n == 4 || n == 5) && (c->cr4 & SK_CR4_DE)) {
         sk_ud(c);
     }
     need_cpl0(c);
