@@ -251,8 +251,13 @@ static void run_special(struct sk_vcpu *c)
     uint64_t hit;
     struct sk_block *blk;
 
+    if (sp & SK_SPECIAL_DB) {
+        c->special &= ~(uint32_t)SK_SPECIAL_DB;
+        run_raise_db(c, c->db_pending);
+        return;
+    }
     if ((sp & SK_SPECIAL_DR) && !(sp & (SK_SPECIAL_RF | SK_SPECIAL_SHADOW_SS))) {
-        hit = run_insn_bp(c, c->guest_debug & 0x20000 ? c->guest_dr : c->dr);
+        hit = run_insn_bp(c, sk_debug_regs(c));
         if (hit) {
             run_raise_db(c, hit);
             return;
@@ -262,6 +267,8 @@ static void run_special(struct sk_vcpu *c)
     c->cur_block = NULL;
     c->leave = 0;
     c->special &= ~(uint32_t)SHADOW;
+    c->delivered = false;
+    c->db_pending = 0;
     c->insn_count++;
     run_one(c, &blk->insn[0]);
     if ((sp & SK_SPECIAL_RF) && c->cur && !(c->cur->flags & SK_IN_KEEPRF)) {
@@ -271,7 +278,7 @@ static void run_special(struct sk_vcpu *c)
     if (c->special & SK_SPECIAL_SHADOW_SS) {
         return; /* traps wait for the instruction after MOV SS */
     }
-    if (sp & (SK_SPECIAL_TF | SK_SPECIAL_GUESTDBG_STEP)) {
+    if ((sp & SK_SPECIAL_GUESTDBG_STEP) || ((sp & SK_SPECIAL_TF) && !c->delivered)) {
         c->db_pending |= BIT(14);
     }
     if (c->db_pending) {
@@ -338,6 +345,15 @@ static bool run_resume(struct sk_vcpu *c)
     return false;
 }
 
+static void run_next(struct sk_vcpu *c)
+{
+    if (UNLIKELY(c->special)) {
+        run_special(c);
+    } else {
+        run_block(c);
+    }
+}
+
 static void run_loop(struct sk_vcpu *c, uint64_t limit)
 {
     for (;;) {
@@ -354,11 +370,7 @@ static void run_loop(struct sk_vcpu *c, uint64_t limit)
             }
             continue;
         }
-        if (UNLIKELY(c->special)) {
-            run_special(c);
-        } else {
-            run_block(c);
-        }
+        run_next(c);
         if (UNLIKELY(c->mmio_n) && run_mmio_done(c)) {
             return;
         }
@@ -393,7 +405,7 @@ void sk_run(struct sk_vcpu *c, uint64_t max_insns)
         }
         if (c->mmio_n >
             0) { /* a read was answered: nothing may come before the instruction's end */
-            run_block(c);
+            run_next(c);
             if (c->mmio_n > 0 && run_mmio_done(c)) {
                 return;
             }

@@ -147,8 +147,9 @@ static void mode_segments64(struct sk_vcpu *c)
 static enum sk_tlbset mode_tlbset(const struct sk_vcpu *c)
 {
     bool ac = c->eflags & SK_FL_AC;
+    uint64_t dr7 = sk_debug_regs(c)[7];
 
-    if ((c->dr[7] & 0xff) && (c->dr[7] & 0x33330000)) {
+    if ((dr7 & 0xff) && (dr7 & 0x33330000)) {
         return SK_TLB_EMPTY; /* data breakpoints: every access goes the slow way */
     }
     if (c->cpl == 3) {
@@ -184,12 +185,11 @@ void sk_mode_update(struct sk_vcpu *c)
 
 void sk_special_update(struct sk_vcpu *c)
 {
-    c->special &= SK_SPECIAL_SHADOW_STI | SK_SPECIAL_SHADOW_SS;
+    c->special &= SK_SPECIAL_SHADOW_STI | SK_SPECIAL_SHADOW_SS | SK_SPECIAL_DB;
     c->special |= (c->eflags & SK_FL_TF ? SK_SPECIAL_TF : 0u) |
                   (c->eflags & SK_FL_RF ? SK_SPECIAL_RF : 0u) |
-                  (c->dr[7] & 0xff ? SK_SPECIAL_DR : 0u) |
-                  (c->guest_debug & 2 ? SK_SPECIAL_GUESTDBG_STEP : 0u) |
-                  (c->guest_debug & 0x20000 ? SK_SPECIAL_DR : 0u);
+                  (sk_debug_regs(c)[7] & 0xff ? SK_SPECIAL_DR : 0u) |
+                  (c->guest_debug & 2 ? SK_SPECIAL_GUESTDBG_STEP : 0u);
 }
 
 void sk_vcpu_changed(struct sk_vcpu *c)

@@ -153,12 +153,13 @@ enum sk_poll {
 
 /* Bits of sk_vcpu.special: one instruction at a time, with checks around it. */
 enum sk_special {
-    SK_SPECIAL_SHADOW_STI = 0x01,   /* interrupts held until after the next instruction */
-    SK_SPECIAL_SHADOW_SS = 0x02,    /* the same, and debug traps too */
-    SK_SPECIAL_TF = 0x04,           /* EFLAGS.TF is set */
-    SK_SPECIAL_RF = 0x08,           /* EFLAGS.RF is set: no instruction breakpoints, then clear */
-    SK_SPECIAL_DR = 0x10,           /* DR7 enables something */
-    SK_SPECIAL_GUESTDBG_STEP = 0x20 /* KVM_GUESTDBG_SINGLESTEP */
+    SK_SPECIAL_SHADOW_STI = 0x01,    /* interrupts held until after the next instruction */
+    SK_SPECIAL_SHADOW_SS = 0x02,     /* the same, and debug traps too */
+    SK_SPECIAL_TF = 0x04,            /* EFLAGS.TF is set */
+    SK_SPECIAL_RF = 0x08,            /* EFLAGS.RF is set: no instruction breakpoints, then clear */
+    SK_SPECIAL_DR = 0x10,            /* DR7 enables something */
+    SK_SPECIAL_GUESTDBG_STEP = 0x20, /* KVM_GUESTDBG_SINGLESTEP */
+    SK_SPECIAL_DB = 0x40 /* db_pending before the next instruction (task switch with T) */
 };
 
 enum sk_mp_state {
@@ -305,6 +306,7 @@ struct sk_vcpu {
     /* Events. */
     struct sk_exception exc; /* being raised, or pending across an exit when exc_pending */
     bool exc_pending, exc_injected;
+    bool delivered;  /* an event was delivered within this instruction: no single-step trap */
     bool delivering; /* inside event delivery: a fault there may become #DF */
     uint8_t deliver_vec;
     enum sk_event_kind deliver_kind;
@@ -424,6 +426,12 @@ void sk_poll_set(struct sk_vcpu *c, uint32_t bits);
 
 /* Sleeps until c->poll or immediate_exit is not 0, or a signal was caught. */
 void sk_poll_wait(struct sk_vcpu *c);
+
+/* The debug registers in force: the client's when it uses hardware breakpoints. */
+static inline const uint64_t *sk_debug_regs(const struct sk_vcpu *c)
+{
+    return c->guest_debug & 0x20000 ? c->guest_dr : c->dr; /* KVM_GUESTDBG_USE_HW_BP */
+}
 
 static inline bool sk_pe(const struct sk_vcpu *c)
 {

@@ -349,5 +349,6 @@ void sk_deliver(struct sk_vcpu *c, enum sk_event_kind kind, uint8_t vec, bool ha
         deliver_legacy(c, &e);
     }
     c->delivering = false;
+    c->delivered = true;
     c->insn_rip = c->r[SK_RIP];
 }

@@ -212,5 +212,6 @@ void sk_task_switch(struct sk_vcpu *c, uint16_t sel, enum sk_task_why why, bool 
     sk_far_check_rip(c, &c->seg[SK_CS], t.eip);
     if (t.trap) {
         c->db_pending |= BIT(15); /* BT: taken before the first instruction */
+        c->special |= SK_SPECIAL_DB;
     }
 }

@@ -179,8 +179,30 @@ static void tlb_store(struct sk_vcpu *c, uint64_t lin, uint8_t *p, unsigned size
 
 void sk_align_check(struct sk_vcpu *c, uint64_t lin, unsigned size)
 {
-    if (c->rtlb == &c->tlb_r[SK_TLB_EMPTY] && (lin & (size - 1)) && size <= 8) {
+    if (UNLIKELY(c->rtlb == &c->tlb_r[SK_TLB_EMPTY]) && (lin & (size - 1)) && size <= 8 &&
+        c->cpl == 3 && (c->eflags & SK_FL_AC) && (c->cr0 & BIT(18))) {
         sk_raise_err(c, SK_AC, 0);
+    }
+}
+
+/* Data breakpoints (SDM 3B §17.2.5): remembered in db_pending, taken after the instruction. While
+ * any is armed no table is filled, so that every access comes by here. */
+static void tlb_watch(struct sk_vcpu *c, uint64_t lin, unsigned size, bool write)
+{
+    const uint64_t *dr = sk_debug_regs(c);
+
+    if (LIKELY(c->rtlb != &c->tlb_r[SK_TLB_EMPTY])) {
+        return;
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        static const uint8_t lens[4] = { 1, 2, 8, 4 };
+        unsigned rw = (dr[7] >> (16 + 4 * i)) & 3, len = lens[(dr[7] >> (18 + 4 * i)) & 3];
+        uint64_t at = dr[i] & ~(uint64_t)(len - 1);
+
+        if (((dr[7] >> (2 * i)) & 3) && (rw == 3 || (rw == 1 && write)) && at < lin + size &&
+            lin < at + len) {
+            c->db_pending |= BIT64(i);
+        }
     }
 }
 
@@ -192,6 +214,7 @@ void sk_ld_slow(struct sk_vcpu *c, uint64_t lin, void *buf, unsigned size, unsig
 
     if (!(acc & SK_ACC_SYS)) {
         sk_align_check(c, lin, size);
+        tlb_watch(c, lin, size, acc & SK_ACC_WRITE);
     }
     p[0] = tlb_resolve(c, lin, acc, &x[0]);
     if (n1 < size) {
@@ -245,6 +268,7 @@ void sk_st_slow(struct sk_vcpu *c, uint64_t lin, const void *buf, unsigned size,
 
     if (!(acc & SK_ACC_SYS)) {
         sk_align_check(c, lin, size);
+        tlb_watch(c, lin, size, acc & SK_ACC_WRITE);
     }
     p[0] = tlb_resolve(c, lin, acc, &x[0]);
     if (n1 < size) {
@@ -262,6 +286,7 @@ void *sk_rmw_slow(struct sk_vcpu *c, uint64_t lin, unsigned size)
     uint8_t *p;
 
     sk_align_check(c, lin, size);
+    tlb_watch(c, lin, size, true);
     p = tlb_resolve(c, lin, SK_ACC_WRITE, &x);
     if ((lin & 4095) + size > 4096) {
         struct sk_xlat x2;
@@ -291,6 +316,7 @@ uint8_t *sk_ptr(struct sk_vcpu *c, uint64_t lin, unsigned size, bool write, unsi
         return e->host + (lin ^ e->tag);
     }
     sk_align_check(c, lin, size);
+    tlb_watch(c, lin, size, write);
     p = tlb_resolve(c, lin, write ? SK_ACC_WRITE : SK_ACC_READ, &x);
     if (p && write) {
         tlb_store(c, lin, p, size, SK_ACC_WRITE, &x);
