@@ -168,7 +168,6 @@ static bool run_poll(struct sk_vcpu *c)
     }
     if (p & SK_POLL_TLB) {
         sk_tlb_flush_all(c);
-        atomic_store(&c->tlb_acked, true);
     }
     if ((p & SK_POLL_EXIT) || *c->immediate_exit) {
         sk_poll_set(c, p & ~(uint32_t)(SK_POLL_EXIT | SK_POLL_TLB));

@@ -331,7 +331,6 @@ struct sk_vcpu {
     unsigned mmio_n, mmio_pos;
     bool mmio_draining;     /* the instruction is complete, its writes go out one an exit */
     bool split_held;        /* sk_split_lock() */
-    _Atomic bool tlb_acked; /* SK_POLL_TLB was obeyed */
     const volatile uint8_t *immediate_exit; /* kvm_run byte, or a zero of ours */
 
     uint32_t guest_debug; /* KVM_GUESTDBG_* */

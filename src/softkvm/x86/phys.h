@@ -2,7 +2,7 @@
 /*
  * Guest physical memory: the list of slots as the engine sees it. The ioctl layer builds a new
  * struct sk_memmap at each change, publishes it in vm->memmap (release), sets SK_POLL_TLB on all
- * vCPUs, waits until each has acknowledged (sk_tlb_ack) or is outside sk_run(), and only then frees
+ * vCPUs, waits until the bit is gone or the vCPU is outside sk_run(), and only then frees
  * the old one.
  *
  * An address in no slot is device memory; so is a write to a read-only slot (KVM api.rst 4.35).
