@@ -27,6 +27,18 @@
 
 #include <cmocka.h>
 
+/* The helper has no system call filter in such builds: posada_net_jail.c. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 #define GUEST_IP 0x0a00020fU /* 10.0.2.15 */
 #define HOST_IP  0x0a000202U
 #define ETH      14
@@ -421,7 +433,7 @@ static void user_helper_has_given_up_its_rights(void **state)
             assert_int_equal(strtoull(line + 7, NULL, 16), 0);
             seen++;
         }
-#if !defined(__SANITIZE_ADDRESS__)
+#if !SANITIZED
         if (strncmp(line, "Seccomp:", 8) == 0) {
             assert_int_equal(line[9], '2');
             seen++;
