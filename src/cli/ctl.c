@@ -55,10 +55,10 @@ static int ctl_argument(struct wire_msg *m, const char *arg, struct err *err)
     if (m->type == WIRE_BALLOON) {
         uint64_t bytes = 0;
         if (arg == NULL || schema_parse_size(arg, &bytes) < 0) {
-            return err_set(err, -EINVAL, "balloon: '%s' is not a size: give one such as 64M, or 0",
+            return err_set(err, -EINVAL, "balloon: '%s' is not a size: give one such as 256M",
                            arg != NULL ? arg : "");
         }
-        m->balloon.bytes = bytes;
+        m->balloon.memory_bytes = bytes;
     } else if (m->type == WIRE_REGISTERS) {
         char *end = NULL;
         errno = 0;

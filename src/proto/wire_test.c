@@ -98,7 +98,7 @@ static void a_frame_may_arrive_in_pieces(void **state)
     uint8_t buf[64];
     struct wire_msg *m = filled();
     m->type = WIRE_BALLOON;
-    m->balloon.bytes = 1;
+    m->balloon.memory_bytes = 1;
     int len = wire_encode(m, buf, sizeof(buf));
     assert_int_equal(len, 24);
     for (int n = 0; n < len; n++) {

@@ -87,11 +87,15 @@ static void machine_ctl_quit(struct machine *m, struct wire_msg *msg)
 static void machine_ctl_balloon(struct machine *m, struct wire_msg *msg)
 {
     struct err err = ERR_INIT;
+    uint64_t keep = msg->balloon.memory_bytes;
     int rc;
     if (m->balloon == NULL) {
         rc = err_set(&err, -ENODEV, "this VM has no balloon (start it with --balloon)");
+    } else if (keep == 0 || keep > m->layout.ram_size) {
+        rc = err_set(&err, -ERANGE, "%" PRIu64 " bytes cannot be left to the guest: 1 to %" PRIu64,
+                     keep, m->layout.ram_size);
     } else {
-        rc = virtio_balloon_set_target(m->balloon, msg->balloon.bytes, &err);
+        rc = virtio_balloon_set_target(m->balloon, m->layout.ram_size - keep, &err);
     }
     machine_ctl_reply(msg, rc, &err);
 }

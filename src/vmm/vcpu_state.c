@@ -5,6 +5,7 @@
  * The engine creates a vCPU in the state after RESET (SDM 3A §9.1). That state is read once and
  * put back at each reset of the machine, so there is no second copy of the manual's table here.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -34,6 +35,15 @@
 #define EFER_LMA BIT64(10)
 
 #define RFLAGS_FIXED 2u
+
+/* struct kvm_msrs with room for a few. */
+struct vcpu_few_msrs {
+    uint32_t nmsrs;
+    uint32_t pad;
+    struct kvm_msr_entry entries[4];
+};
+
+static_assert(offsetof(struct vcpu_few_msrs, entries) == sizeof(struct kvm_msrs), "KVM's layout");
 
 /* ---- Power-on state ---- */
 
@@ -237,11 +247,8 @@ static void vcpu_boot_msrs(const struct vcpu *v)
             phys_mask = bits < 64 ? BIT64(bits) - 1 : phys_mask;
         }
     }
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entries[4];
-    } msrs = {
-        .head.nmsrs = 4,
+    struct vcpu_few_msrs msrs = {
+        .nmsrs = 4,
         .entries = {
             { .index = MSR_MTRR_PHYSBASE0, .data = LAYOUT_LOW_RAM_END | MTRR_TYPE_UC },
             { .index = MSR_MTRR_PHYSMASK0,
@@ -300,27 +307,20 @@ int vcpu_state_reset(struct vcpu *v, const struct boot_state *boot, struct err *
 
 /* ---- Time ---- */
 
-struct vcpu_one_msr {
-    struct kvm_msrs head;
-    struct kvm_msr_entry entry;
-};
-
 int vcpu_tsc_get(const struct vcpu *v, uint64_t *ret_tsc)
 {
-    struct vcpu_one_msr msr = { .head.nmsrs = 1, .entry.index = MSR_TSC };
+    struct vcpu_few_msrs msr = { .nmsrs = 1, .entries[0].index = MSR_TSC };
     int rc = vcpu_ioctl(v, KVM_GET_MSRS, &msr);
     if (rc != 1) {
         return rc < 0 ? rc : -ENOENT;
     }
-    *ret_tsc = msr.entry.data;
+    *ret_tsc = msr.entries[0].data;
     return 0;
 }
 
 void vcpu_tsc_set(const struct vcpu *v, uint64_t tsc)
 {
-    struct vcpu_one_msr msr = {
-        .head.nmsrs = 1, .entry = {.index = MSR_TSC, .data = tsc}
-    };
+    struct vcpu_few_msrs msr = { .nmsrs = 1, .entries = { { .index = MSR_TSC, .data = tsc } } };
     (void)vcpu_ioctl(v, KVM_SET_MSRS, &msr); /* it could be read, so it can be written */
 }
 

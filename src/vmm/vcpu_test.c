@@ -113,7 +113,7 @@ static void play(int (*script)(unsigned index, struct kvm_run *run), unsigned st
     for (unsigned i = 0; t.step < steps && i < 10000; i++) {
         usleep(1000);
     }
-    assert_int_equal(t.step, steps);
+    assert_int_equal((unsigned)t.step, steps);
     vcpu_set_park(t.set);
     vcpu_set_wait_parked(t.set);
 }
@@ -131,7 +131,7 @@ static int port_io(unsigned index, struct kvm_run *run)
 {
     (void)index;
     uint8_t *data = (uint8_t *)run + 4096;
-    switch (t.step) {
+    switch ((unsigned)t.step) {
     case 0: /* REP OUTSB of three bytes */
         run->exit_reason = KVM_EXIT_IO;
         run->io.direction = KVM_EXIT_IO_OUT;
@@ -187,7 +187,7 @@ static int memory_io(unsigned index, struct kvm_run *run)
 {
     (void)index;
     run->exit_reason = KVM_EXIT_MMIO;
-    switch (t.step) {
+    switch ((unsigned)t.step) {
     case 0: /* three bytes, the tail of an access across a page: two and one */
         run->mmio.phys_addr = 0xd0000000;
         run->mmio.len = 3;

@@ -54,9 +54,10 @@ def test_reset(posada):
 
 
 def test_powerdown_is_the_power_button(posada):
-    vm = posada.boot('need button evdev; sleep 1; echo READY; '
-                     'cat /dev/input/event* | head -c 24 >/dev/null; echo PRESSED; '
-                     'poweroff -f; sleep 30')
+    # Keyboard and mouse have event devices, too: wait on all of them.
+    vm = posada.boot('need button evdev; sleep 1; for e in /dev/input/event*; do '
+                     '(head -c 24 $e >/dev/null; echo PRESSED; poweroff -f) & done; '
+                     'echo READY; sleep 60')
     vm.expect('READY')
     vm.ctl('powerdown')
     vm.expect('PRESSED', 20)
