@@ -9,6 +9,8 @@
  * A doorbell is an eventfd on the MMIO bus, so that with an engine that can do it a kick costs no
  * exit to us; the loop thread waits for it. The region behind it only sees what comes through the
  * configuration window (§4.1.4.9), and rings the same eventfd.
+ *
+ * QUIRK: the bus-master bit of the command register is not looked at.
  */
 #include <assert.h>
 #include <errno.h>

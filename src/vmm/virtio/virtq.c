@@ -48,6 +48,7 @@ int virtq_chain_add(struct virtq *vq, struct virtq_chain *chain, uint64_t addr, 
     }
     chain->writable_seen = writable;
     unsigned used = chain->nout + chain->nin;
+    /* QUIRK: a length of zero adds no piece, and is no error. */
     int n = gmem_iov(vq->vdev->dev->env->mem, GPA(addr), len, writable, chain->iov + used,
                      VIRTQ_MAX_IOV - used);
     if (n < 0) {

@@ -80,7 +80,8 @@ static void virtq_packed_set_kicks(struct virtq *vq, bool on)
     }
 }
 
-/* An indirect table is a plain array here: order, not `next`, links it (§2.8.7). */
+/* An indirect table is a plain array here: order, not `next`, links it (§2.8.7).
+ * QUIRK: it may be longer than the ring, which Linux relies on. */
 static int virtq_packed_indirect(struct virtq *vq, struct virtq_chain *chain, uint64_t table,
                                  uint32_t len)
 {

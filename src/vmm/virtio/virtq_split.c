@@ -41,7 +41,8 @@ static struct virtio_desc virtq_split_read(const struct virtq *vq, unsigned idx)
     return virtq_split_decode(raw);
 }
 
-/* Walks an indirect table (§2.7.5.3). Its entries are linked by `next` as those of the ring. */
+/* Walks an indirect table (§2.7.5.3). Its entries are linked by `next` as those of the ring.
+ * QUIRK: it may be longer than the ring, which Linux relies on. */
 static int virtq_split_indirect(struct virtq *vq, struct virtq_chain *chain, uint64_t table,
                                 uint32_t len)
 {
