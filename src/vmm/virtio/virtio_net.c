@@ -126,22 +126,22 @@ void virtio_net_gone(struct virtio_net *net)
     loop_timer_set(&net->turn, loop_now_ns()); /* frames that waited for EPOLLOUT are dropped now */
 }
 
-void virtio_net_on_fd(void *opaque, uint32_t events)
+/* Loop thread: the sandbox leaves vCPU threads no ioctl of a tap. */
+static void virtio_net_offload(struct virtio_net *net)
 {
-    struct virtio_net_pair *pair = opaque;
-    struct virtio_net *net = pair->net;
-    dev_lock(net->dev);
-    if ((events & EPOLLIN) != 0) {
-        virtio_net_rx(pair);
-    } else if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
-        virtio_net_gone(net);
+    unsigned tun = 0;
+    net->stale = false;
+    for (size_t i = 0; i < ARRAY_LEN(virtio_net_offloads); i++) {
+        if (virtio_has(&net->vdev, virtio_net_offloads[i].guest)) {
+            tun |= virtio_net_offloads[i].tun;
+        }
     }
-    if ((events & EPOLLOUT) != 0) {
-        pair->tx_blocked = false;
-        virtio_net_tx(pair);
+    if (net->be->cls->set_offload != NULL && !net->gone) {
+        int rc = net->be->cls->set_offload(net->be, tun);
+        if (rc < 0) {
+            log_warn(net->dev->id, "back end refuses offloads", "flags='%u' errno='%d'", tun, -rc);
+        }
     }
-    virtio_net_watch(pair);
-    dev_unlock(net->dev);
 }
 
 /* Brings the back end to the number of pairs that the driver asked for. Queues that are not used
@@ -149,6 +149,9 @@ void virtio_net_on_fd(void *opaque, uint32_t events)
 static void virtio_net_attach(struct virtio_net *net)
 {
     unsigned want = net->active;
+    if (net->stale) {
+        virtio_net_offload(net);
+    }
     if (want == net->attached || net->gone) {
         return;
     }
@@ -174,6 +177,25 @@ static void virtio_net_attach(struct virtio_net *net)
             }
         }
     }
+}
+
+void virtio_net_on_fd(void *opaque, uint32_t events)
+{
+    struct virtio_net_pair *pair = opaque;
+    struct virtio_net *net = pair->net;
+    dev_lock(net->dev);
+    virtio_net_attach(net);
+    if ((events & EPOLLIN) != 0) {
+        virtio_net_rx(pair);
+    } else if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
+        virtio_net_gone(net);
+    }
+    if ((events & EPOLLOUT) != 0) {
+        pair->tx_blocked = false;
+        virtio_net_tx(pair);
+    }
+    virtio_net_watch(pair);
+    dev_unlock(net->dev);
 }
 
 /* On the loop thread, after a reset, a change of pairs, or a full batch. */
@@ -302,25 +324,11 @@ static bool virtio_net_features_ok(struct virtio_dev *vdev)
     return true;
 }
 
-static void virtio_net_offload(struct virtio_net *net)
-{
-    unsigned tun = 0;
-    for (size_t i = 0; i < ARRAY_LEN(virtio_net_offloads); i++) {
-        if (virtio_has(&net->vdev, virtio_net_offloads[i].guest)) {
-            tun |= virtio_net_offloads[i].tun;
-        }
-    }
-    if (net->be->cls->set_offload != NULL && !net->gone) {
-        int rc = net->be->cls->set_offload(net->be, tun);
-        if (rc < 0) {
-            log_warn(net->dev->id, "back end refuses offloads", "flags='%u' errno='%d'", tun, -rc);
-        }
-    }
-}
-
 static void virtio_net_activate(struct virtio_dev *vdev)
 {
-    virtio_net_offload(container_of(vdev, struct virtio_net, vdev));
+    struct virtio_net *net = container_of(vdev, struct virtio_net, vdev);
+    net->stale = true;
+    loop_timer_set(&net->turn, loop_now_ns());
 }
 
 static void virtio_net_type_reset(struct virtio_dev *vdev)
@@ -332,7 +340,7 @@ static void virtio_net_type_reset(struct virtio_dev *vdev)
         net->pair[i].tx_blocked = false;
     }
     net->active = 1;
-    virtio_net_offload(net);
+    net->stale = true;
     loop_timer_set(&net->turn, loop_now_ns());
 }
 

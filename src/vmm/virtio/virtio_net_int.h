@@ -42,6 +42,7 @@ struct virtio_net {
     unsigned active;        /* that the driver asked for */
     unsigned attached;      /* that the back end was told of; 0 = not yet */
     bool link;              /* as the user set it */
+    bool stale;             /* the back end does not yet have the offloads of the driver */
     bool gone;              /* the back end is: no link any more */
     struct loop_timer turn; /* work for the loop thread */
     struct virtio_net_stats stats;

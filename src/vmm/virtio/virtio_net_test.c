@@ -537,8 +537,11 @@ static void offloads_follow_the_driver(void **state)
     rig_init(&r, 1, true);
     virtio_harness_start(&r.vh, BIT64(VIRTIO_NET_F_GUEST_CSUM) | BIT64(VIRTIO_NET_F_GUEST_TSO6),
                          QSIZE);
+    assert_int_equal(r.fake.offload, 0); /* not on the vCPU's thread */
+    dev_harness_poll(&r.vh.h);
     assert_int_equal(r.fake.offload, TUN_F_CSUM | TUN_F_TSO6);
     virtio_harness_set_status(&r.vh, 0);
+    dev_harness_poll(&r.vh.h);
     assert_int_equal(r.fake.offload, 0);
     rig_done(&r);
 }
