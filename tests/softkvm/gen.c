@@ -211,6 +211,21 @@ static void make_window(struct or_state *s)
     filled = true;
 }
 
+/* Numbers of all kinds on the x87 stack, rounding and precision at random, exceptions masked. */
+static void make_x87(struct sk_xsave *x)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t m = value() | (one_in(8) ? 0 : UINT64_C(1) << 63);
+        uint16_t e = (uint16_t)(one_in(4) ? or_rnd() >> 23 : 0x3fe0 + (or_rnd() >> 23) % 0x40);
+
+        memcpy(x->st[i], &m, 8);
+        memcpy(x->st[i] + 8, &e, 2);
+    }
+    x->fcw = (uint16_t)(0x7f | ((or_rnd() >> 30) & 0xf00));
+    x->fsw = (uint16_t)((or_rnd() >> 33) & 0x7f00);
+    x->ftw = one_in(4) ? (uint8_t)(or_rnd() >> 40) : 0xff;
+}
+
 static void make_state(struct or_case *k)
 {
     struct or_state *s = &k->init;
@@ -225,6 +240,9 @@ static void make_state(struct or_case *k)
         s->r[SK_RSI] = window();
         s->r[SK_RDI] = window();
         s->r[SK_RCX] = (or_rnd() >> 20) % 40;
+    }
+    if (strstr(k->row->name, "MASKMOVQ") || strstr(k->row->name, "MASKMOVDQU")) {
+        s->r[SK_RDI] = window(); /* faults under a clear mask are up to the implementation */
     }
     if (strcmp(k->row->name, "XLAT") == 0) {
         s->r[SK_RBX] = window();
@@ -247,6 +265,12 @@ static void make_state(struct or_case *k)
     }
     s->rflags = 0x202 | (or_rnd() & 0x8d5) | (one_in(3) ? 0x400 : 0);
     make_vectors(&s->xs);
+    if (k->row->map == M_1) {
+        make_x87(&s->xs);
+    }
+    if (one_in(4)) {
+        s->xs.mxcsr = 0x1f80 | (uint32_t)((or_rnd() >> 30) & 0xe040);
+    }
     make_window(s);
 }
 

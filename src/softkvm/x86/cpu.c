@@ -6,6 +6,7 @@
 #include "softkvm/run/blocks.h"
 #include "softkvm/x86/cpuid.h"
 #include "softkvm/x86/flags.h"
+#include "softkvm/x86/hostexec.h"
 #include "softkvm/x86/mmu_int.h"
 
 #define NEVER BIT64(63)
@@ -26,7 +27,8 @@ struct sk_vcpu *sk_vcpu_new(struct sk_vm *vm, uint32_t id, uint8_t *pio_data)
     c->immediate_exit = &no_exit;
     c->wait_word = &c->own_wait_word;
     c->mmu = calloc(1, sizeof(*c->mmu));
-    if (!c->mmu || sk_blocks_init(c) < 0) {
+    c->hostexec = sk_hostexec_new();
+    if (!c->mmu || !c->hostexec || sk_blocks_init(c) < 0) {
         sk_vcpu_free(c);
         errno = ENOMEM;
         return NULL;
@@ -44,6 +46,7 @@ void sk_vcpu_free(struct sk_vcpu *c)
         return;
     }
     sk_blocks_done(c);
+    sk_hostexec_free(c->hostexec);
     free(c->mmu);
     free((void *)(uintptr_t)c->cpuid);
     free(c);

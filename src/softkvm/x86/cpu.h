@@ -329,8 +329,8 @@ struct sk_vcpu {
     bool pio_string;
     struct sk_mmio mmio[SK_MMIO_MAX]; /* reads done and writes queued by this instruction */
     unsigned mmio_n, mmio_pos;
-    bool mmio_draining;     /* the instruction is complete, its writes go out one an exit */
-    bool split_held;        /* sk_split_lock() */
+    bool mmio_draining; /* the instruction is complete, its writes go out one an exit */
+    bool split_held;    /* sk_split_lock() */
     const volatile uint8_t *immediate_exit; /* kvm_run byte, or a zero of ours */
 
     uint32_t guest_debug; /* KVM_GUESTDBG_* */
@@ -350,7 +350,8 @@ struct sk_vcpu {
     _Atomic uint32_t *wait_word; /* what it sleeps on: first dword of kvm_run, or own_wait_word */
     _Atomic uint32_t own_wait_word;
 
-    struct sk_mmu *mmu; /* tlb.c: fetch TLB, fill journal */
+    struct sk_hostexec *hostexec; /* hostexec.h */
+    struct sk_mmu *mmu;           /* tlb.c: fetch TLB, fill journal */
     struct sk_tlb tlb_r[SK_TLB_NSETS];
     struct sk_tlb tlb_w[SK_TLB_NSETS];
 };

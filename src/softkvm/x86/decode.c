@@ -477,6 +477,9 @@ static int dec_operands(struct dec *d, const struct sk_row *r)
         }
         in->flags |= SK_IN_MEM;
         err = dec_mem(d, vsib);
+        if (!err && vsib && (in->reg == in->index || in->reg == d->vvvv || in->index == d->vvvv)) {
+            err = SK_DEC_UD; /* gathers: destination, index and mask must be three registers */
+        }
     }
     if (err) {
         return err;

@@ -150,6 +150,11 @@ enum {
     A_MODREG = 0x8000,   /* ModRM.mod is ignored: always a register (MOV CR, DR) */
     A_DATA = 0x40000,    /* an implied memory operand that is not the stack */
     A_KEEPRF = 0x20000,  /* sets RF itself: IRET */
+    A_UNAL = 0x80000,    /* legacy SSE form whose memory operand need not be aligned */
+    A_ALIGN = 0x100000,  /* VEX form whose memory operand must be */
+    A_FP = 0x200000,     /* looks at and sets MXCSR */
+    A_CMP = 0x400000,    /* result in flags or an implied register */
+    A_ENV = 0x800000,    /* x87 environment or state: size by operand size */
     A_NO16 = 0x10000     /* 66 is no operand size: 4, or 8 with W */
 };
 
