@@ -223,7 +223,8 @@ static int make_disk(const char *path, const char *format)
 int main(int argc, char **argv)
 {
     struct settings s = { .format = "raw", .cache = "none", .count = 20000, .rounds = 3 };
-    char own[] = "/var/tmp/blkbench-XXXXXX";
+    char dir[] = "/var/tmp/blkbench-XXXXXX";
+    char own[64];
     int opt;
     while ((opt = getopt(argc, argv, "f:t:c:r:")) >= 0) {
         switch (opt) {
@@ -245,13 +246,20 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    const char *path = optind < argc ? argv[optind] : mktemp(own);
-    int code = optind < argc ? 0 : make_disk(path, s.format);
+    bool given = optind < argc;
+    if (!given && mkdtemp(dir) == NULL) {
+        perror("blkbench: /var/tmp");
+        return 1;
+    }
+    (void)snprintf(own, sizeof(own), "%s/disk", dir);
+    const char *path = given ? argv[optind] : own;
+    int code = given ? 0 : make_disk(path, s.format);
     for (size_t i = 0; i < ARRAY_LEN(loads) && code == 0; i++) {
         code = bench_load(path, &loads[i], &s);
     }
-    if (optind >= argc) {
+    if (!given) {
         (void)unlink(path); /* may never have been made */
+        (void)rmdir(dir);
     }
     return code;
 }
