@@ -27,7 +27,7 @@ static void print_commands(void)
 static void print_image_verbs(void)
 {
 #define VERB(name, operands, summary)                                                              \
-    printf("## posada image " #name " %s\n\n%s.\n\n", operands, summary);                         \
+    printf("## posada image " #name " %s\n\n%s.\n\n", operands, summary);                          \
     schema_print_scdoc(&image_##name##_schema, stdout);
 #include "cli/image_verbs.def"
 #undef VERB
