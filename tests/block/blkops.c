@@ -4,9 +4,11 @@
  * each read must deliver.
  *
  *   blkops run IMAGE MODEL seed=N ops=N [reopen=N] [queue=ENGINE] [threads=N] [flush=N] [resize]
- *              [writelog=PATH] [trace=PATH] [format=F]
+ *              [writelog=PATH] [trace=PATH] [format=F] [fault=RULES]
  *       MODEL (a raw file) holds the contents of the disk and is rewritten at the end. With
  *       `trace`, each operation is noted for `blkops crash`, with the length of the log so far.
+ * With `fault` (rules of the fault filter) operations may fail: what a failed one covered is old or
+ *       new, sector by sector, and the image is whole in the end.
  *   blkops dump IMAGE RAW [snapshot=S] [format=F]     the contents of the disk, to a raw file
  *   blkops check IMAGE [fix=leaks|all]                prints counts; exit code 0 when clean
  *   blkops create IMAGE size=N [backing=F backing_format=F] [param=K=V]...
@@ -89,11 +91,15 @@ static void save(const char *path, const uint8_t *data, size_t size)
     }
 }
 
+/* More than a filter has rules. */
+#define MAX_FAULTS 64
+
 struct run {
     const char *image;
     const char *format;
     const char *engine; /* NULL = synchronous */
     const char *writelog;
+    const char *fault;
     FILE *trace;
     struct blk *blk;
     struct blk_queue *queue;
@@ -109,8 +115,9 @@ static void open_image(struct run *r)
     const char *filters[] = { spec, NULL };
     struct err err = ERR_INIT;
     struct blk_opts opts = { .path = r->image, .format = r->format };
-    if (r->writelog != NULL) {
-        (void)snprintf(spec, sizeof(spec), "writelog:%s", r->writelog);
+    if (r->writelog != NULL || r->fault != NULL) {
+        (void)snprintf(spec, sizeof(spec), "%s:%s", r->writelog != NULL ? "writelog" : "fault",
+                       r->writelog != NULL ? r->writelog : r->fault);
         opts.filters = filters;
     }
     if (blk_open(&opts, &r->blk, &err) < 0) {
@@ -193,12 +200,24 @@ static void stamp_fill(uint8_t *buf, uint64_t offset, uint64_t len, uint64_t sta
     }
 }
 
-static void compare(struct run *r, uint64_t offset, uint64_t len, const char *when)
+/* Reads into a new buffer. A fault of the filter passes: then it is read again. */
+static uint8_t *read_some(struct run *r, uint64_t offset, uint64_t len, const char *when)
 {
     uint8_t *buf = malloc(len);
-    if (buf == NULL || do_op(r, BLK_OP_READ, offset, len, buf, 0) < 0) {
-        blkops_die("read of %" PRIu64 "+%" PRIu64 " failed %s", offset, len, when);
+    int rc = buf == NULL ? -ENOMEM : do_op(r, BLK_OP_READ, offset, len, buf, 0);
+    for (int i = 0; rc < 0 && r->fault != NULL && i < MAX_FAULTS; i++) {
+        rc = do_op(r, BLK_OP_READ, offset, len, buf, 0);
     }
+    if (rc < 0) {
+        blkops_die("read of %" PRIu64 "+%" PRIu64 " failed %s: %s", offset, len, when,
+                   strerror(-rc));
+    }
+    return buf;
+}
+
+static void compare(struct run *r, uint64_t offset, uint64_t len, const char *when)
+{
+    uint8_t *buf = read_some(r, offset, len, when);
     for (uint64_t i = 0; i < len; i++) {
         if (buf[i] != r->model[offset + i]) {
             blkops_die("byte %" PRIu64 " is 0x%02x, must be 0x%02x, %s", offset + i, buf[i],
@@ -220,22 +239,30 @@ static void trace(struct run *r, const char *op, uint64_t offset, uint64_t len, 
     }
 }
 
-/* A discarded sector is as before or zero; what it is now it stays. */
-static void adopt_discard(struct run *r, uint64_t offset, uint64_t len)
+/* Each sector is as in the model or as in `other`; what it is now it stays. */
+static void adopt(struct run *r, uint64_t offset, uint64_t len, const uint8_t *other,
+                  const char *when)
 {
-    static const uint8_t zero[512];
-    uint8_t *buf = malloc(len);
-    if (buf == NULL || do_op(r, BLK_OP_READ, offset, len, buf, 0) < 0) {
-        blkops_die("read of %" PRIu64 "+%" PRIu64 " failed after a discard", offset, len);
-    }
+    uint8_t *buf = read_some(r, offset, len, when);
     for (uint64_t i = 0; i < len; i += 512) {
-        if (memcmp(buf + i, r->model + offset + i, 512) != 0 && memcmp(buf + i, zero, 512) != 0) {
-            blkops_die("sector %" PRIu64 " is neither old nor zero after a discard",
-                       (offset + i) / 512);
+        if (memcmp(buf + i, r->model + offset + i, 512) != 0 &&
+            memcmp(buf + i, other + i, 512) != 0) {
+            blkops_die("sector %" PRIu64 " is neither old nor new %s", (offset + i) / 512, when);
         }
     }
     memcpy(r->model + offset, buf, len);
     free(buf);
+}
+
+/* A discarded sector is as before or zero. */
+static void adopt_discard(struct run *r, uint64_t offset, uint64_t len)
+{
+    uint8_t *zero = calloc(1, len);
+    if (zero == NULL) {
+        blkops_die("out of memory");
+    }
+    adopt(r, offset, len, zero, "after a discard");
+    free(zero);
 }
 
 static void do_resize(struct run *r)
@@ -270,6 +297,19 @@ static uint64_t pick_len(struct run *r, uint64_t offset)
     return MIN(len, r->size - offset);
 }
 
+/* A change that may fail under the fault filter: `data` is what it would make, NULL zeroes. */
+static int change(struct run *r, enum blk_op op, uint64_t offset, uint64_t len, uint8_t *data,
+                  uint32_t flags)
+{
+    int rc = do_op(r, op, offset, len, op == BLK_OP_WRITE ? data : NULL, flags);
+    if (rc < 0 && r->fault != NULL) {
+        adopt(r, offset, len, data, "after a failure");
+        return 0;
+    }
+    memcpy(r->model + offset, data, len);
+    return rc;
+}
+
 static void one_op(struct run *r, uint64_t flush_every)
 {
     uint64_t offset = blkops_rand(&r->rng) % (r->size / 512) * 512;
@@ -277,30 +317,67 @@ static void one_op(struct run *r, uint64_t flush_every)
     uint64_t what = blkops_rand(&r->rng) % 100;
     bool unmap = (blkops_rand(&r->rng) & 1) != 0;
     int rc = 0;
+    uint8_t *data = calloc(1, len);
+    if (data == NULL) {
+        blkops_die("out of memory");
+    }
     if (blkops_rand(&r->rng) % flush_every == 0) {
         trace(r, "begin-flush", 0, 0, 0);
         rc = do_op(r, BLK_OP_FLUSH, 0, 0, NULL, 0);
+        rc = r->fault != NULL ? 0 : rc;
         trace(r, "flush", 0, 0, 0);
     } else if (what < 50) {
         uint64_t stamp = ++r->stamp;
-        stamp_fill(r->model + offset, offset, len, stamp);
+        stamp_fill(data, offset, len, stamp);
         trace(r, "write", offset, len, stamp);
-        rc = do_op(r, BLK_OP_WRITE, offset, len, r->model + offset, 0);
+        rc = change(r, BLK_OP_WRITE, offset, len, data, 0);
     } else if (what < 62) {
         trace(r, "zero", offset, len, 0);
-        rc = do_op(r, BLK_OP_WRITE_ZEROES, offset, len, NULL, unmap ? BLK_REQ_MAY_UNMAP : 0);
-        memset(r->model + offset, 0, len);
+        rc = change(r, BLK_OP_WRITE_ZEROES, offset, len, data, unmap ? BLK_REQ_MAY_UNMAP : 0);
     } else if (what < 72) {
         trace(r, "discard", offset, len, 0);
         rc = do_op(r, BLK_OP_DISCARD, offset, len, NULL, 0);
+        rc = r->fault != NULL ? 0 : rc;
         if (rc == 0) {
             adopt_discard(r, offset, len);
         }
     } else {
         compare(r, offset, len, "in the run");
     }
+    free(data);
     if (rc < 0) {
         blkops_die("operation failed at %" PRIu64 "+%" PRIu64 ": %s", offset, len, strerror(-rc));
+    }
+}
+
+static void print_report(void *opaque, const char *text)
+{
+    (void)opaque;
+    fprintf(stderr, "%s\n", text);
+}
+
+/* Closes an image that had faults and looks at what is left, without the filter. */
+static void end_faults(struct run *r)
+{
+    struct err err = ERR_INIT;
+    struct blk_check check = { .report = print_report };
+    int rc = -EIO;
+    for (int i = 0; rc < 0 && i < MAX_FAULTS; i++) {
+        rc = blk_flush(r->blk);
+    }
+    close_image(r);
+    r->fault = NULL;
+    open_image(r);
+    if (rc == 0) {
+        compare(r, 0, r->size, "after the faults");
+    } else {
+        /* It has stopped writing; what was not flushed is lost, but the image is whole. */
+        uint8_t *now = read_some(r, 0, r->size, "after the faults");
+        memcpy(r->model, now, r->size);
+        free(now);
+    }
+    if (blk_check(r->blk, 0, &check, &err) < 0 || check.errors > 0) {
+        blkops_die("after the faults: %" PRIu64 " errors %s", check.errors, err.msg);
     }
 }
 
@@ -379,6 +456,7 @@ static int cmd_run(int argc, char **argv)
         .format = blkops_arg(argc, argv, "format"),
         .engine = blkops_arg(argc, argv, "queue"),
         .writelog = blkops_arg(argc, argv, "writelog"),
+        .fault = blkops_arg(argc, argv, "fault"),
         .rng = blkops_num(argc, argv, "seed", 1),
     };
     uint64_t ops = blkops_num(argc, argv, "ops", 100);
@@ -410,6 +488,9 @@ static int cmd_run(int argc, char **argv)
         }
     }
     compare(&r, 0, r.size, "at the end");
+    if (r.fault != NULL) {
+        end_faults(&r);
+    }
     close_image(&r);
     trace(&r, "flush", 0, 0, 0);
     save(argv[1], r.model, r.size);
@@ -444,12 +525,6 @@ static int cmd_dump(int argc, char **argv)
     free(buf);
     blk_close(blk);
     return 0;
-}
-
-static void print_report(void *opaque, const char *text)
-{
-    (void)opaque;
-    fprintf(stderr, "%s\n", text);
 }
 
 static int cmd_check(int argc, char **argv)

@@ -61,6 +61,7 @@ class Disk:
         self.model = self.folder / f'{seed}.raw'
         self.size = self.rng.randint(1, max_sectors) * SECTOR
         self.snapshots = {}
+        self.packed = False
         self.log = []
         rng = self.rng
         self.v2 = rng.random() < 0.25
@@ -88,7 +89,8 @@ class Disk:
         options = self.options()
         self.note('make', kind, options, 'size', self.size)
         self.model.write_bytes(bytes(self.size))
-        if kind == 'compressed':
+        self.packed = kind == 'compressed'
+        if self.packed:
             self.model.write_bytes(noise(self.rng, self.size))
             run('qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', '-o', self._join(options),
                 self.model, self.image)
@@ -186,7 +188,9 @@ class Disk:
         self.model.write_bytes(data)
 
     def snapshot(self):
-        if self.refcount_bits < 4 or len(self.snapshots) >= 3:
+        # A host cluster that holds many compressed ones has a refcount to match, and QEMU refuses
+        # to multiply it past the width.
+        if self.refcount_bits < (16 if self.packed else 4) or len(self.snapshots) >= 3:
             return
         name = f's{len(self.snapshots)}'
         self.note('snapshot', name)

@@ -5,7 +5,7 @@
  *   kind of cluster       KEEP               UNMAP            DISCARD               CUT
  *   unallocated           zero / -           zero / -         -                     -
  *   zero, no cluster      -                  -                -                     none
- *   zero, cluster         -                  zero             zero / none           none
+ *   zero, cluster         -                  zero / none      zero / none           none
  *   data, ours            zero with cluster  zero / none      zero / none           none
  *   data, shared; packed  zero               zero / none      zero / none           none
  *
@@ -42,7 +42,7 @@ static enum qcow2_zero_act qcow2_zero_decide(const struct qcow2 *q, const struct
         (run->kind == QCOW2_ZERO_ALLOC && mode == QCOW2_ZERO_KEEP)) {
         return QCOW2_ZERO_ACT_NOTHING;
     }
-    if (!backed && mode != QCOW2_ZERO_KEEP && run->kind != QCOW2_ZERO_ALLOC) {
+    if (!backed && mode != QCOW2_ZERO_KEEP) {
         return QCOW2_ZERO_ACT_SET; /* none: reads zero */
     }
     if (q->hdr.version < 3) {
