@@ -215,6 +215,7 @@ static struct sk_block *blocks_single(struct sk_vcpu *c)
     uint8_t buf[15];
     int len = SK_DEC_SHORT;
 
+    c->insn_rip = c->r[SK_RIP]; /* what a fault of the fetch reports */
     blocks_env(c, &env);
     for (unsigned n = 0; len == SK_DEC_SHORT && n < sizeof(buf);) {
         uint64_t gpa, lin = blocks_lin(c, c->r[SK_RIP] + n, 1);
@@ -328,6 +329,7 @@ static struct sk_block *blocks_miss(struct sk_vcpu *c, uint64_t lin, struct jump
     const uint8_t *host;
     struct sk_block *blk;
 
+    c->insn_rip = c->r[SK_RIP]; /* what a fault of the fetch reports */
     (void)blocks_lin(c, c->r[SK_RIP], 1);
     host = sk_fetch_ptr(c, lin, &gpa);
     blk = host ? blocks_find(c, host, gpa) : NULL;

@@ -222,6 +222,8 @@ static void fault_long(struct bare *b, uint64_t pde, uint64_t cr4, unsigned cpl,
     assert_int_equal(vector(b), SK_PF);
     assert_int_equal(*stack64(b, 0), want);
     assert_true(b->c->cr2 == 0x200000);
+    /* A fetch faults at the target, not at the jump. */
+    assert_true(*stack64(b, 1) == (len == 2 ? 0x200000u : 0x1000u));
 }
 
 #define LOAD  "\x8a\x06\xf4" /* mov al,[rsi]; hlt */
