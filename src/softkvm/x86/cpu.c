@@ -8,6 +8,7 @@
 #include "softkvm/x86/flags.h"
 #include "softkvm/x86/hostexec.h"
 #include "softkvm/x86/mmu_int.h"
+#include "softkvm/x86/msr.h"
 
 #define NEVER BIT64(63)
 
@@ -76,6 +77,7 @@ static void reset_power_on(struct sk_vcpu *c)
     c->sysenter_cs = c->sysenter_esp = c->sysenter_eip = 0;
     c->tsc_aux = c->tsc_adjust = c->debugctl = c->feature_control = c->spec_ctrl = c->xss = 0;
     c->ucode_rev = UINT64_C(0x100000000);
+    (void)sk_msr_feature(0x10a, &c->arch_cap); /* IA32_ARCH_CAPABILITIES: always there */
     c->smbase = 0x30000;
     c->mcg_status = 0;
     c->mtrr = (struct sk_mtrr){ 0 };

@@ -297,7 +297,7 @@ struct sk_vcpu {
     uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t tsc_aux, tsc_adjust, pat, misc_enable, apic_base, debugctl, feature_control;
-    uint64_t spec_ctrl, xss, smbase, ucode_rev;
+    uint64_t spec_ctrl, xss, smbase, ucode_rev, arch_cap;
     uint64_t mcg_cap, mcg_status, mcg_ctl, mc_bank[32][4];
     struct sk_mtrr mtrr;
     uint64_t tsc_offset; /* guest TSC = (host TSC * tsc_ratio >> 48) + tsc_offset */

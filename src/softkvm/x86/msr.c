@@ -48,11 +48,18 @@ static const struct msr_row rows[] = {
 #undef SK_MSR
 };
 
-static const struct msr_row *msr_row(const struct sk_vcpu *c, uint32_t index)
+/* True if the CPU has the feature, as far as whoever asks cares: the client may read and set
+ * registers that its guest does not see, in whatever order it sets CPUID and state. */
+static bool msr_has(const struct sk_vcpu *c, enum sk_feature f, bool host)
+{
+    return host || sk_has(c, f);
+}
+
+static const struct msr_row *msr_row(const struct sk_vcpu *c, uint32_t index, bool host)
 {
     for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
         if (rows[i].index == index) {
-            return sk_has(c, rows[i].feature) ? &rows[i] : NULL;
+            return msr_has(c, rows[i].feature, host) ? &rows[i] : NULL;
         }
     }
     return NULL;
@@ -78,11 +85,11 @@ static int msr_mtrr_fixed(uint32_t index)
 }
 
 /* Word of an MTRR, or NULL. */
-static uint64_t *msr_mtrr(struct sk_vcpu *c, uint32_t index)
+static uint64_t *msr_mtrr(struct sk_vcpu *c, uint32_t index, bool host)
 {
     int f = msr_mtrr_fixed(index);
 
-    if (!sk_has(c, SK_F_MTRR)) {
+    if (!msr_has(c, SK_F_MTRR, host)) {
         return NULL;
     }
     if (f >= 0) {
@@ -132,14 +139,14 @@ static bool msr_pat_valid(uint64_t v)
     return true;
 }
 
-static bool msr_is_mc(const struct sk_vcpu *c, uint32_t index)
+static bool msr_is_mc(const struct sk_vcpu *c, uint32_t index, bool host)
 {
-    return sk_has(c, SK_F_MCA) && index >= MSR_MC0 &&
+    return msr_has(c, SK_F_MCA, host) && index >= MSR_MC0 &&
            index < MSR_MC0 + 4 * (uint32_t)(c->mcg_cap & 0xff) && index < MSR_MC0 + 128;
 }
 
 /* Registers with rules of their own. 0 done, 1 not one of them. */
-static int msr_read_special(struct sk_vcpu *c, uint32_t index, uint64_t *ret)
+static int msr_read_special(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host)
 {
     const uint64_t *m;
 
@@ -152,13 +159,13 @@ static int msr_read_special(struct sk_vcpu *c, uint32_t index, uint64_t *ret)
         return 0;
     case MSR_TSC_ADJUST:
         *ret = c->tsc_adjust;
-        return !sk_has(c, SK_F_TSC_ADJUST);
+        return !msr_has(c, SK_F_TSC_ADJUST, host);
     case MSR_MTRR_CAP:
         *ret = 0x508; /* 8 variable ranges, fixed ranges, WC */
-        return !sk_has(c, SK_F_MTRR);
+        return !msr_has(c, SK_F_MTRR, host);
     case MSR_ARCH_CAP:
-        *ret = ARCH_CAP;
-        return !sk_has(c, SK_F_ARCH_CAP);
+        *ret = c->arch_cap;
+        return !msr_has(c, SK_F_ARCH_CAP, host);
     case MSR_PAT:
         *ret = c->pat;
         return 0;
@@ -167,27 +174,27 @@ static int msr_read_special(struct sk_vcpu *c, uint32_t index, uint64_t *ret)
         return 0;
     case MSR_FS_BASE:
         *ret = c->seg[SK_FS].base;
-        return !sk_has(c, SK_F_LM);
+        return !msr_has(c, SK_F_LM, host);
     case MSR_GS_BASE:
         *ret = c->seg[SK_GS].base;
-        return !sk_has(c, SK_F_LM);
+        return !msr_has(c, SK_F_LM, host);
     default:
         break;
     }
-    if (msr_is_mc(c, index)) {
+    if (msr_is_mc(c, index, host)) {
         *ret = c->mc_bank[(index - MSR_MC0) / 4][index & 3];
         return 0;
     }
-    m = msr_mtrr(c, index);
+    m = msr_mtrr(c, index, host);
     if (m) {
         *ret = *m;
     }
     return m == NULL;
 }
 
-static int msr_write_base(struct sk_vcpu *c, struct sk_seg *s, uint64_t v)
+static int msr_write_base(struct sk_vcpu *c, struct sk_seg *s, uint64_t v, bool host)
 {
-    if (!msr_canonical(v) || !sk_has(c, SK_F_LM)) {
+    if (!msr_canonical(v) || !msr_has(c, SK_F_LM, host)) {
         return 1;
     }
     s->base = v;
@@ -243,7 +250,7 @@ static int msr_write_special(struct sk_vcpu *c, uint32_t index, uint64_t v, bool
     case MSR_APIC_BASE:
         return msr_write_apic_base(c, v, host);
     case MSR_TSC_ADJUST:
-        if (!sk_has(c, SK_F_TSC_ADJUST)) {
+        if (!msr_has(c, SK_F_TSC_ADJUST, host)) {
             return 1;
         }
         if (!host) {
@@ -251,6 +258,11 @@ static int msr_write_special(struct sk_vcpu *c, uint32_t index, uint64_t v, bool
         }
         c->tsc_adjust = v;
         return 0;
+    case MSR_ARCH_CAP:
+        if (host) {
+            c->arch_cap = v;
+        }
+        return !host;
     case MSR_PAT:
         if (!msr_pat_valid(v)) {
             return 1;
@@ -265,16 +277,16 @@ static int msr_write_special(struct sk_vcpu *c, uint32_t index, uint64_t v, bool
         }
         return !sk_efer_write(c, v);
     case MSR_FS_BASE:
-        return msr_write_base(c, &c->seg[SK_FS], v);
+        return msr_write_base(c, &c->seg[SK_FS], v, host);
     case MSR_GS_BASE:
-        return msr_write_base(c, &c->seg[SK_GS], v);
+        return msr_write_base(c, &c->seg[SK_GS], v, host);
     default:
         break;
     }
-    if (msr_is_mc(c, index)) {
+    if (msr_is_mc(c, index, host)) {
         return msr_write_mc(c, index, v, host);
     }
-    m = msr_mtrr(c, index);
+    m = msr_mtrr(c, index, host);
     if (!m || !msr_mtrr_valid(c, index, v)) {
         return 1;
     }
@@ -290,7 +302,7 @@ static int msr_filtered(struct sk_vcpu *c, uint32_t index, bool write)
 
 int sk_msr_read(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host)
 {
-    const struct msr_row *r = msr_row(c, index);
+    const struct msr_row *r = msr_row(c, index, host);
     int f = host ? 0 : msr_filtered(c, index, false);
 
     if (f) {
@@ -300,7 +312,7 @@ int sk_msr_read(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host)
         *ret = r->kind == KIND_ZERO ? 0 : *(const uint64_t *)(const void *)((char *)c + r->offset);
         return 0;
     }
-    if (msr_read_special(c, index, ret) == 0) {
+    if (msr_read_special(c, index, ret, host) == 0) {
         return 0;
     }
     return c->vm->ops->rdmsr ? c->vm->ops->rdmsr(c, index, ret) : 1;
@@ -308,7 +320,7 @@ int sk_msr_read(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host)
 
 int sk_msr_write(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host)
 {
-    const struct msr_row *r = msr_row(c, index);
+    const struct msr_row *r = msr_row(c, index, host);
     int f = host ? 0 : msr_filtered(c, index, true);
 
     if (f) {
