@@ -31,6 +31,12 @@ SOFTKVM_EXPORT int softkvm_open(void);
 /* ioctl(2) on a descriptor of ours. errno as KVM documents; EBADF if `fd` is none of ours. */
 SOFTKVM_EXPORT int softkvm_ioctl(int fd, unsigned long request, unsigned long arg);
 
+/* For a client that links the library and confines itself: promises that every pointer it will pass
+ * is good, and that after the vCPUs exist a system call filter may be in force. Arguments are then
+ * copied without asking the kernel (a bad pointer crashes instead of giving EFAULT), and no file
+ * is opened any more (the guest's steal time stays 0). For the whole process, for good. */
+SOFTKVM_EXPORT void softkvm_embed(void);
+
 /* Maps the run area of a vCPU descriptor. MAP_FAILED and errno on failure. Unmap with munmap(2). */
 SOFTKVM_EXPORT void *softkvm_mmap(int fd, size_t size);
 
@@ -50,9 +56,9 @@ SOFTKVM_EXPORT int softkvm_dup(int fd, int new_fd);
  * Any thread, also from a signal handler. */
 SOFTKVM_EXPORT int softkvm_kick(int vcpu_fd);
 
-/* To be called at the end of a signal handler: if the handler ran on a thread that is in KVM_RUN, the
- * ioctl returns with EINTR, as the kernel's does. The `softkvm` launcher sees to it for programs
- * that know nothing of this library. Async-signal-safe. */
+/* To be called at the end of a signal handler: if the handler ran on a thread that is in KVM_RUN,
+ * the ioctl returns with EINTR, as the kernel's does. The `softkvm` launcher sees to it for
+ * programs that know nothing of this library. Async-signal-safe. */
 SOFTKVM_EXPORT void softkvm_signal_caught(void);
 
 /* Tells that memory of a VM was written behind the vCPUs' backs (device emulation), so that code

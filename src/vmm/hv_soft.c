@@ -10,6 +10,7 @@
 
 static int soft_open(int *ret_fd, struct err *err)
 {
+    softkvm_embed();
     int fd = softkvm_open();
     if (fd < 0) {
         return err_set_errno(err, -errno, "engine soft: cannot start");

@@ -3,8 +3,8 @@
  * The inside of the ioctl layer: objects behind descriptors, and the shape of an ioctl.
  *
  *   fd --(fds.c: table)--> struct abi_obj --+-- system: nothing of its own
- *                                           +-- struct abi_vm   (vm.c)
- *                                           +-- struct abi_vcpu (vcpu.c)
+ *                                           +-- struct abi_vm   (abi_vm.c)
+ *                                           +-- struct abi_vcpu (abi_vcpu.c)
  *
  * To add an ioctl: a row in ioctls.def, a function abi_NAME() in the ioc_*.c file of its subject.
  * The dispatcher copies the fixed-size argument in and out; a function that has a variable part
@@ -149,6 +149,9 @@ int abi_fd_new(struct abi_obj *take_obj, const char *name, size_t size);
 struct abi_obj *abi_fd_get(int fd);
 void abi_obj_ref(struct abi_obj *obj);
 void abi_obj_unref(struct abi_obj *obj);
+
+/* softkvm_embed() was called. */
+bool abi_embedded(void);
 
 /* --- user memory: 0 or -EFAULT --- */
 int abi_copy_in(void *to, const void *user, size_t len);

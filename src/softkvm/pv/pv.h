@@ -23,10 +23,11 @@ struct pv_clock_vcpu {
     uint64_t poll_control;
     uint64_t last_delay_ns, steal_written_ns;
     int schedstat_fd;
+    bool no_files; /* nothing may be opened */
     bool guest_stopped; /* PVCLOCK_GUEST_STOPPED is to be set (KVM_KVMCLOCK_CTRL) */
 };
 
-void pv_clock_vcpu_init(struct pv_clock_vcpu *v);
+void pv_clock_vcpu_init(struct pv_clock_vcpu *v, bool no_files);
 void pv_clock_vcpu_done(struct pv_clock_vcpu *v);
 
 /* CPUID leaves 0x40000000 and 0x40000001 that belong to it; returns how many (2). */

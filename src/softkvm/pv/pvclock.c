@@ -173,7 +173,7 @@ static int enable_steal(struct sk_vcpu *c, struct pv_clock_vcpu *v, uint64_t val
     }
     v->steal_msr = val;
     if ((val & KVM_MSR_ENABLED) != 0) {
-        if (v->schedstat_fd < 0) {
+        if (v->schedstat_fd < 0 && !v->no_files) {
             /* On the vCPU's own thread. Where /proc is out of reach the guest sees no steal. */
             v->schedstat_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
         }
@@ -183,9 +183,11 @@ static int enable_steal(struct sk_vcpu *c, struct pv_clock_vcpu *v, uint64_t val
     return 0;
 }
 
-void pv_clock_vcpu_init(struct pv_clock_vcpu *v)
+void pv_clock_vcpu_init(struct pv_clock_vcpu *v, bool no_files)
 {
-    *v = (struct pv_clock_vcpu){ .schedstat_fd = -1, .poll_control = 1 };
+    *v = (struct pv_clock_vcpu){
+        .schedstat_fd = -1, .no_files = no_files, .poll_control = 1
+    };
 }
 
 void pv_clock_vcpu_done(struct pv_clock_vcpu *v)

@@ -199,7 +199,7 @@ int abi_vcpu_create(struct abi_vm *vm, unsigned long id)
     v->vm = vm;
     abi_obj_ref(&vm->obj);
     pthread_mutex_init(&v->lock, NULL);
-    pv_clock_vcpu_init(&v->clock);
+    pv_clock_vcpu_init(&v->clock, abi_embedded());
     v->run_size = ABI_RUN_PAGES * ABI_PAGE;
     if (vm->dirty_ring_size != 0) {
         v->run_size = KVM_DIRTY_LOG_PAGE_OFFSET * ABI_PAGE + vm->dirty_ring_size;
