@@ -172,6 +172,10 @@ void abi_dirty_mark(struct abi_vm *vm, uint64_t gpa, uint64_t len);
 /* --- eventfd.c --- */
 void abi_eventfd_init(struct abi_vm *vm);
 void abi_eventfd_free(struct abi_vm *vm);
+/* Starts the thread that serves irqfds, once: with the first irqfd, or, for a client that will
+ * close its system call filter, with the irqchip. vm->irqfd_lock is held, or nobody else knows the
+ * VM yet. */
+int abi_irqfd_start(struct abi_vm *vm);
 /* True if a doorbell or the coalesced ring took the write. */
 bool abi_eventfd_write(struct abi_vm *vm, bool pio, uint64_t addr, unsigned len, const void *data);
 

@@ -23,7 +23,7 @@
 
 struct abi_irqfd {
     struct abi_vm *vm;
-    int fd, resample_fd; /* duplicates of ours */
+    int fd, resample_fd; /* by hold_fd() */
     int user_fd;         /* the number that the client named */
     uint32_t gsi;
     struct sk_ack_notifier notifier;
@@ -68,12 +68,25 @@ static void irqfd_signalled(struct abi_irqfd *f)
     }
 }
 
+/* An eventfd stays good as long as it is assigned, whatever the client closes: so the kernel has
+ * it, by its reference, and we by a duplicate. An embedded client keeps its own open and saves the
+ * call. */
+static int hold_fd(int fd)
+{
+    return abi_embedded() ? fd : dup(fd);
+}
+
+static void drop_fd(int fd)
+{
+    if (fd >= 0 && !abi_embedded()) {
+        close(fd);
+    }
+}
+
 static void irqfd_free(struct abi_irqfd *f)
 {
-    close(f->fd);
-    if (f->resample_fd >= 0) {
-        close(f->resample_fd);
-    }
+    drop_fd(f->fd);
+    drop_fd(f->resample_fd);
     free(f);
 }
 
@@ -93,7 +106,7 @@ static void *irqfd_main(void *opaque)
     struct abi_vm *vm = opaque;
     struct epoll_event ev[32];
     for (;;) {
-        int n = epoll_wait(vm->irqfd_epoll, ev, ARRAY_LEN(ev), -1);
+        int n = epoll_pwait2(vm->irqfd_epoll, ev, ARRAY_LEN(ev), NULL, NULL);
         if (n < 0 && errno != EINTR) {
             return NULL;
         }
@@ -114,8 +127,7 @@ static void *irqfd_main(void *opaque)
     }
 }
 
-/* With irqfd_lock: the thread starts with the first irqfd. */
-static int irqfd_thread_start(struct abi_vm *vm)
+int abi_irqfd_start(struct abi_vm *vm)
 {
     if (vm->irqfd_epoll >= 0) {
         return 0;
@@ -153,7 +165,7 @@ static int irqfd_assign(struct abi_vm *vm, const struct kvm_irqfd *arg)
             return -EBUSY;
         }
     }
-    int rc = irqfd_thread_start(vm);
+    int rc = abi_irqfd_start(vm);
     if (rc < 0) {
         return rc;
     }
@@ -164,8 +176,8 @@ static int irqfd_assign(struct abi_vm *vm, const struct kvm_irqfd *arg)
     f->vm = vm;
     f->gsi = arg->gsi;
     f->user_fd = (int)arg->fd;
-    f->fd = dup((int)arg->fd);
-    f->resample_fd = resample ? dup((int)arg->resamplefd) : -1;
+    f->fd = hold_fd((int)arg->fd);
+    f->resample_fd = resample ? hold_fd((int)arg->resamplefd) : -1;
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = f };
     if (f->fd < 0 || (resample && f->resample_fd < 0) ||
         epoll_ctl(vm->irqfd_epoll, EPOLL_CTL_ADD, f->fd, &ev) < 0) {
@@ -238,7 +250,7 @@ void abi_eventfd_free(struct abi_vm *vm)
     struct abi_ioeventfd *e;
     while ((e = TAILQ_FIRST(&vm->ioeventfds)) != NULL) {
         TAILQ_REMOVE(&vm->ioeventfds, e, link);
-        close(e->arg.fd);
+        drop_fd(e->arg.fd);
         free(e);
     }
     struct abi_zone *z;
@@ -289,7 +301,7 @@ static int ioeventfd_assign(struct abi_vm *vm, const struct kvm_ioeventfd *a)
         return -ENOMEM;
     }
     e->arg = *a;
-    e->arg.fd = dup(a->fd);
+    e->arg.fd = hold_fd(a->fd);
     if (e->arg.fd < 0) {
         free(e);
         return -EBADF;
@@ -305,7 +317,7 @@ static int ioeventfd_deassign(struct abi_vm *vm, const struct kvm_ioeventfd *a)
     {
         if (same_place(&e->arg, a)) {
             TAILQ_REMOVE(&vm->ioeventfds, e, link);
-            close(e->arg.fd);
+            drop_fd(e->arg.fd);
             free(e);
             return 0;
         }

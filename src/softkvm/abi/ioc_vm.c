@@ -65,7 +65,7 @@ static int irqchip_install(struct abi_vm *vm, bool split)
         rc = -EINVAL;
     } else {
         vm->sk.irqchip = sk_irqchip_new(&vm->sk, split);
-        rc = vm->sk.irqchip == NULL ? -ENOMEM : 0;
+        rc = vm->sk.irqchip == NULL ? -ENOMEM : abi_embedded() ? abi_irqfd_start(vm) : 0;
         abi_vcpu_fill_ops(&vm->sk);
     }
     pthread_mutex_unlock(&vm->lock);

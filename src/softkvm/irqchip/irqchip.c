@@ -29,6 +29,8 @@ static void *timer_main(void *opaque)
     struct sk_irqchip *chip = opaque;
     (void)prctl(PR_SET_TIMERSLACK, 1); /* the default of 50 us would show in every guest tick */
     pthread_mutex_lock(&chip->timer_lock);
+    chip->timer_up = true;
+    pthread_cond_broadcast(&chip->timer_cond);
     while (!chip->timer_quit) {
         struct sk_timer *t = TAILQ_FIRST(&chip->timers);
         if (t == NULL) {
@@ -113,6 +115,12 @@ static int timer_thread_start(struct sk_irqchip *chip)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (rc == 0) {
         pthread_setname_np(chip->timer_thread, "softkvm-timer");
+        /* The client may close a system call filter next: the thread's own set-up is done first. */
+        pthread_mutex_lock(&chip->timer_lock);
+        while (!chip->timer_up) {
+            pthread_cond_wait(&chip->timer_cond, &chip->timer_lock);
+        }
+        pthread_mutex_unlock(&chip->timer_lock);
     }
     return rc;
 }

@@ -157,7 +157,7 @@ struct sk_irqchip {
     pthread_cond_t timer_cond;  /* CLOCK_MONOTONIC; also told when a function has ended */
     TAILQ_HEAD(, sk_timer) timers;
     struct sk_timer *timer_running;
-    bool timer_quit;
+    bool timer_up, timer_quit;
 };
 
 /* irqchip.c: (re)arms a timer; UINT64_MAX turns it off. Any thread. */

@@ -211,7 +211,11 @@ static void x2apic(void **state)
     assert_int_equal(sk_lapic_wrmsr(c, 0x80b, 1, false), 1); /* EOI takes 0 only */
     assert_int_equal(sk_lapic_wrmsr(c, 0x802, 1, false), 1); /* read-only */
     assert_int_equal(sk_lapic_wrmsr(c, 0x808, 0x100, false), 1);
-    assert_int_equal(sk_lapic_rdmsr(c, 0x80e, &v), 1); /* DFR is gone */
+    assert_int_equal(sk_lapic_rdmsr(c, 0x80e, &v), 1);            /* DFR is gone */
+    assert_int_equal(sk_lapic_wrmsr(c, 0x835, 0x5700, false), 0); /* read-only bits: no fault */
+    assert_int_equal(sk_lapic_rdmsr(c, 0x835, &v), 0);
+    assert_int_equal(v, 0x700);
+    assert_int_equal(sk_lapic_wrmsr(c, 0x835, 0x20700, false), 1); /* reserved */
     assert_int_equal(sk_lapic_wrmsr(c, 0x83f, 0x55, false), 0);
     assert_int_equal(sk_lapic_ack(c), 0x55);
     assert_int_equal(sk_lapic_wrmsr(c, 0x830, UINT64_C(0x100000000) | 0x66, false), 0);

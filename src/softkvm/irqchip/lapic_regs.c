@@ -213,7 +213,11 @@ int sk_lapic_reg_write(struct sk_lapic *l, unsigned reg, uint64_t value, bool x2
         return rc;
     }
     uint32_t writable = reg_writable(reg);
-    if (writable == 0 || (x2apic && (value & ~(uint64_t)writable) != 0)) {
+    bool lvt = reg >= SK_LAPIC_LVT_TIMER && reg <= SK_LAPIC_LVT_ERROR;
+    /* Delivery status and remote IRR of an LVT entry are read-only, not reserved: Linux writes back
+     * what it read. */
+    uint64_t harmless = writable | (lvt ? BIT(12) | BIT(14) : 0);
+    if (writable == 0 || (x2apic && (value & ~harmless) != 0)) {
         return 1;
     }
     write_effect(l, reg, (uint32_t)value & writable);

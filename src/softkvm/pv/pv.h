@@ -23,7 +23,7 @@ struct pv_clock_vcpu {
     uint64_t poll_control;
     uint64_t last_delay_ns, steal_written_ns;
     int schedstat_fd;
-    bool no_files; /* nothing may be opened */
+    bool no_files;      /* nothing may be opened */
     bool guest_stopped; /* PVCLOCK_GUEST_STOPPED is to be set (KVM_KVMCLOCK_CTRL) */
 };
 

@@ -185,9 +185,7 @@ static int enable_steal(struct sk_vcpu *c, struct pv_clock_vcpu *v, uint64_t val
 
 void pv_clock_vcpu_init(struct pv_clock_vcpu *v, bool no_files)
 {
-    *v = (struct pv_clock_vcpu){
-        .schedstat_fd = -1, .no_files = no_files, .poll_control = 1
-    };
+    *v = (struct pv_clock_vcpu){ .schedstat_fd = -1, .no_files = no_files, .poll_control = 1 };
 }
 
 void pv_clock_vcpu_done(struct pv_clock_vcpu *v)
