@@ -101,6 +101,9 @@ static int machine_open_chr(struct machine *m, const char *what, const char *spe
         /* Nobody can know the name before: it is part of the answer, no log line. */
         fprintf(stderr, "%s: %s\n", what, chr_name(*ret_chr));
     }
+    if (strcmp(spec, "stdio") == 0) { /* at most one: chr_open() saw to that */
+        return prompt_new(*ret_chr, m->io_loop, m->loop, machine_ctl, m, &m->prompt, err);
+    }
     return 0;
 }
 
@@ -305,6 +308,7 @@ void machine_free_devices(struct machine *m)
     while ((dev = TAILQ_LAST(&m->env.devs, dev_list)) != NULL) {
         dev_free(dev);
     }
+    prompt_free(m->prompt);
     for (unsigned i = 0; i < m->back.nchr; i++) {
         chr_close(m->back.chr[i]);
     }

@@ -159,8 +159,14 @@ static void machine_env_event(struct dev_env *env, struct dev *dev, enum dev_eve
 
 void machine_on_escape(void *opaque, enum chr_escape what)
 {
-    if (what == CHR_ESCAPE_QUIT) {
-        machine_notify(opaque, MACHINE_CAUSE_QUIT, 0, -1, "Ctrl-A x");
+    struct machine *m = opaque;
+    switch (what) {
+    case CHR_ESCAPE_QUIT:
+        machine_notify(m, MACHINE_CAUSE_QUIT, 0, -1, "Ctrl-A x");
+        break;
+    case CHR_ESCAPE_MONITOR:
+        prompt_toggle(m->prompt); /* only stdio has escapes, and it has a prompt */
+        break;
     }
 }
 

@@ -13,6 +13,7 @@
 #include "vmm/boot/boot.h"
 #include "vmm/chr/chr.h"
 #include "vmm/ctl/ctl.h"
+#include "vmm/ctl/prompt.h"
 #include "vmm/dev/dev.h"
 #include "vmm/engine.h"
 #include "vmm/irq.h"
@@ -86,6 +87,7 @@ struct machine {
     struct dev *pm;           /* the power button */
     struct dev *balloon;      /* NULL = none */
     const char *console_name; /* of the first serial port */
+    struct prompt *prompt;    /* on the stdio console; NULL = none */
     struct loop *loop;        /* main thread */
     struct loop *io_loop;     /* io thread */
     pthread_t io_thread;

@@ -129,6 +129,24 @@ def test_console_keys(posada):
     assert vm.wait(20) == EXIT_QUIT
 
 
+def test_control_prompt(posada):
+    """Ctrl-A c: verbs of posada ctl on the console, which goes on afterwards."""
+    vm = posada.boot('echo READY; while read l; do echo "got <$l>"; done', '--name', 'blue')
+    vm.expect('READY')
+    vm.send('\x01c')
+    vm.expect(r'\(posada\) ', 20)
+    vm.send('status\r')
+    vm.expect(r'name: +blue', 20)
+    vm.expect(r'\(posada\) ', 20)
+    vm.send('pause\rstatus\r')
+    vm.expect(r'state: +paused', 20)
+    vm.send('resume\r\r')
+    vm.send('hello\n')
+    vm.expect('got <hello>', 20)
+    vm.send('\x01cquit\r')
+    assert vm.wait(20) == EXIT_QUIT
+
+
 def test_pty_console(posada):
     vm = posada.boot(f'echo READY; read l; echo "got <$l>"; {POWEROFF}', '--console', 'pty')
     path = vm.console_path()

@@ -16,7 +16,7 @@ static const struct chr_class *const chr_classes[] = {
 size_t chr_room(struct chr *chr)
 {
     pthread_mutex_lock(&chr->lock);
-    size_t room = chr->room;
+    size_t room = !chr->muted ? chr->room : chr->mute_ready ? CHR_IN_MAX : 0;
     pthread_mutex_unlock(&chr->lock);
     return room;
 }
@@ -26,39 +26,48 @@ static void chr_kick(struct chr *chr)
     loop_timer_set(&chr->kick, loop_now_ns());
 }
 
-/* Writes from the ring what the peer takes. Under the lock. */
-static void chr_flush_locked(struct chr *chr)
+/* Writes from the ring what the peer takes; false when something is left. Under the lock. */
+static bool chr_flush_ring(struct chr *chr, struct chr_ring *r)
 {
-    while (chr->out_fd >= 0 && !chr->broken && !chr->muted && chr->out_len > 0) {
-        size_t n = MIN(chr->out_len, CHR_OUT_MAX - chr->out_at);
-        ssize_t done = chr->sock ? send(chr->out_fd, chr->out + chr->out_at, n, MSG_NOSIGNAL)
-                                 : write(chr->out_fd, chr->out + chr->out_at, n);
+    while (r->len > 0) {
+        size_t n = MIN(r->len, sizeof(r->buf) - r->at);
+        ssize_t done = chr->sock ? send(chr->out_fd, r->buf + r->at, n, MSG_NOSIGNAL)
+                                 : write(chr->out_fd, r->buf + r->at, n);
         if (done < 0 && errno == EINTR) {
             continue;
         }
         if (done < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            return;
+            return false;
         }
         if (done < 0) {
             log_debug("chr", "write failed", "name='%s' errno='%d'", chr->name, errno);
             chr->broken = true;
-            chr->out_len = 0;
-            return;
+            chr->out.len = 0;
+            chr->say.len = 0;
+            return false;
         }
-        chr->out_at = (chr->out_at + (size_t)done) % CHR_OUT_MAX;
-        chr->out_len -= (size_t)done;
+        r->at = (r->at + (size_t)done) % sizeof(r->buf);
+        r->len -= (size_t)done;
+    }
+    return true;
+}
+
+static void chr_flush_locked(struct chr *chr)
+{
+    if (chr->out_fd >= 0 && !chr->broken && chr_flush_ring(chr, &chr->say) && !chr->muted) {
+        (void)chr_flush_ring(chr, &chr->out); /* what is left is seen in its length */
     }
 }
 
 /* Appends to the ring; returns what fitted. Under the lock. */
-static size_t chr_append_locked(struct chr *chr, const uint8_t *buf, size_t len)
+static size_t chr_append_locked(struct chr_ring *r, const uint8_t *buf, size_t len)
 {
-    size_t n = MIN(len, CHR_OUT_MAX - chr->out_len);
-    size_t at = (chr->out_at + chr->out_len) % CHR_OUT_MAX;
-    size_t first = MIN(n, CHR_OUT_MAX - at);
-    memcpy(chr->out + at, buf, first);
-    memcpy(chr->out, buf + first, n - first);
-    chr->out_len += n;
+    size_t n = MIN(len, sizeof(r->buf) - r->len);
+    size_t at = (r->at + r->len) % sizeof(r->buf);
+    size_t first = MIN(n, sizeof(r->buf) - at);
+    memcpy(r->buf + at, buf, first);
+    memcpy(r->buf, buf + first, n - first);
+    r->len += n;
     return n;
 }
 
@@ -71,15 +80,15 @@ size_t chr_write(struct chr *chr, const uint8_t *buf, size_t len)
         taken = len;
     }
     while (taken < len) {
-        size_t n = chr_append_locked(chr, buf + taken, len - taken);
+        size_t n = chr_append_locked(&chr->out, buf + taken, len - taken);
         taken += n;
         chr_flush_locked(chr);
         if (chr->broken) {
             taken = len;
             kick = true;
-        } else if (chr->out_len > 0) {
+        } else if (chr->out.len > 0) {
             kick = (chr->out_events & EPOLLOUT) == 0;
-            if (chr->out_len == CHR_OUT_MAX && taken < len) {
+            if (chr->out.len == CHR_OUT_MAX && taken < len) {
                 chr->starved = true;
                 break;
             }
@@ -95,8 +104,10 @@ size_t chr_write(struct chr *chr, const uint8_t *buf, size_t len)
 void chr_print(struct chr *chr, const char *text)
 {
     pthread_mutex_lock(&chr->lock);
-    (void)chr_append_locked(chr, (const uint8_t *)text, strlen(text)); /* full: help is no loss */
-    chr_flush_locked(chr);
+    if (chr->open && !chr->broken && chr->out_fd >= 0) {
+        (void)chr_append_locked(&chr->say, (const uint8_t *)text, strlen(text)); /* see chr.h */
+        chr_flush_locked(chr);
+    }
     pthread_mutex_unlock(&chr->lock);
     chr_kick(chr);
 }
@@ -125,14 +136,13 @@ bool chr_size(struct chr *chr, uint16_t *ret_cols, uint16_t *ret_rows)
     return chr->cls->size != NULL && chr->cls->size(chr, ret_cols, ret_rows);
 }
 
-void chr_deliver(struct chr *chr, const uint8_t *buf, size_t len)
+size_t chr_deliver(struct chr *chr, const uint8_t *buf, size_t len)
 {
     if (len == 0) {
-        return;
+        return 0;
     }
     if (chr->mute_input != NULL) {
-        chr->mute_input(chr->mute_opaque, buf, len);
-        return;
+        return chr->mute_input(chr->mute_opaque, buf, len);
     }
     pthread_mutex_lock(&chr->lock);
     chr->room -= MIN(len, chr->room);
@@ -140,6 +150,7 @@ void chr_deliver(struct chr *chr, const uint8_t *buf, size_t len)
     if (chr->front.input != NULL) {
         chr->front.input(chr->front.opaque, buf, len);
     }
+    return len;
 }
 
 static void chr_hangup(struct chr *chr)
@@ -164,7 +175,7 @@ static void chr_input(struct chr *chr)
     }
     ssize_t n = read(chr->in_fd, buf, want);
     if (n > 0) {
-        chr_deliver(chr, buf, (size_t)n);
+        (void)chr_deliver(chr, buf, (size_t)n); /* only stdio is muted, which reads by itself */
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         chr_hangup(chr);
     }
@@ -175,7 +186,7 @@ static void chr_output(struct chr *chr)
 {
     pthread_mutex_lock(&chr->lock);
     chr_flush_locked(chr);
-    bool tell = chr->starved && !chr->muted && chr->out_len <= CHR_OUT_MAX / 2;
+    bool tell = chr->starved && !chr->muted && chr->out.len <= CHR_OUT_MAX / 2;
     if (tell) {
         chr->starved = false;
     }
@@ -193,7 +204,8 @@ static void chr_drop_out(struct chr *chr)
     pthread_mutex_lock(&chr->lock);
     close(chr->out_fd);
     chr->out_fd = -1;
-    chr->out_len = 0;
+    chr->out.len = 0;
+    chr->say.len = 0;
     chr->broken = false;
     pthread_mutex_unlock(&chr->lock);
 }
@@ -206,9 +218,11 @@ static void chr_update(void *opaque)
     chr_output(chr);
     pthread_mutex_lock(&chr->lock);
     bool broken = chr->broken;
-    bool can_read = chr->in_fd >= 0 && (chr->room > 0 || chr->greedy || chr->muted);
+    bool wanted = chr->muted ? chr->mute_ready : chr->room > 0;
+    bool can_read = chr->in_fd >= 0 && (wanted || chr->greedy);
     uint32_t in = can_read ? EPOLLIN : 0;
-    uint32_t out = chr->out_len > 0 && !chr->muted ? EPOLLOUT : 0;
+    bool waits = chr->say.len > 0 || (chr->out.len > 0 && !chr->muted);
+    uint32_t out = waits ? EPOLLOUT : 0;
     bool read_now = can_read && chr->in_w == NULL;
     chr->out_events = out;
     pthread_mutex_unlock(&chr->lock);
@@ -273,8 +287,8 @@ int chr_set_fds(struct chr *chr, int take_in_fd, int take_out_fd, struct err *er
     chr->out_fd = take_out_fd;
     chr->open = true;
     chr->broken = false;
-    chr->out_at = 0;
-    chr->out_len = 0;
+    chr->out.len = 0;
+    chr->say.len = 0;
     chr->out_events = 0;
     pthread_mutex_unlock(&chr->lock);
     chr->in_events = 0;
@@ -318,7 +332,8 @@ void chr_drop_fds(struct chr *chr)
     chr->open = false;
     chr->broken = false;
     chr->starved = false;
-    chr->out_len = 0;
+    chr->out.len = 0;
+    chr->say.len = 0;
     chr->out_events = 0;
     pthread_mutex_unlock(&chr->lock);
     if (was_open && chr->front.opened != NULL) {
@@ -427,7 +442,7 @@ void chr_attach(struct chr *chr, const struct chr_front *front)
     pthread_mutex_unlock(&chr->lock);
 }
 
-void chr_mute(struct chr *chr, void (*input)(void *opaque, const uint8_t *buf, size_t len),
+void chr_mute(struct chr *chr, size_t (*input)(void *opaque, const uint8_t *buf, size_t len),
               void *opaque)
 {
     if (chr->cls != &chr_stdio_class) {
@@ -437,6 +452,15 @@ void chr_mute(struct chr *chr, void (*input)(void *opaque, const uint8_t *buf, s
     chr->mute_opaque = opaque;
     pthread_mutex_lock(&chr->lock);
     chr->muted = input != NULL;
+    chr->mute_ready = true;
+    pthread_mutex_unlock(&chr->lock);
+    chr_kick(chr);
+}
+
+void chr_mute_ready(struct chr *chr, bool ready)
+{
+    pthread_mutex_lock(&chr->lock);
+    chr->mute_ready = ready;
     pthread_mutex_unlock(&chr->lock);
     chr_kick(chr);
 }

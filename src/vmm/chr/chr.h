@@ -18,6 +18,7 @@
 #include "base/loop.h"
 
 #define CHR_OUT_MAX 65536 /* bytes that wait for a slow reader before chr_write() runs short */
+#define CHR_SAY_MAX 65536 /* bytes of chr_print() that wait: more than the longest reply */
 
 struct chr;
 
@@ -57,9 +58,16 @@ bool chr_is_open(struct chr *chr);
 /* Size of the terminal behind it; false when there is none. */
 bool chr_size(struct chr *chr, uint16_t *ret_cols, uint16_t *ret_rows);
 /* For whoever shares the terminal of a stdio console (the control prompt): while muted, input goes
- * to `input` instead of the front end and output of the front end waits. NULL ends it. No effect
- * on other classes. Loop thread. */
-void chr_mute(struct chr *chr, void (*input)(void *opaque, const uint8_t *buf, size_t len),
+ * to `input` instead of the front end and output of the front end waits. `input` returns how many
+ * bytes it took; the rest stays and is offered again after chr_mute_ready(), or goes to the front
+ * end when the mute ends (but is dropped when the escape key ended it). NULL ends it. No effect on
+ * other classes. Loop thread. */
+void chr_mute(struct chr *chr, size_t (*input)(void *opaque, const uint8_t *buf, size_t len),
               void *opaque);
+/* Whether `input` wants more; true after chr_mute(). Loop thread. */
+void chr_mute_ready(struct chr *chr, bool ready);
+/* Writes a text of ours between the guest's bytes, also while muted. What waits goes before what
+ * the guest wrote; of a text that does not fit in CHR_SAY_MAX the rest is dropped. Any thread. */
+void chr_print(struct chr *chr, const char *text);
 
 #endif

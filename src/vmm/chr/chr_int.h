@@ -8,11 +8,12 @@
  *  1. `lock` covers the fields below it; no callback of the front end runs under it.
  *  2. The watches are made, changed and deleted on the loop thread only; other threads arm `kick`,
  *     whose callback brings them up to date.
- *  3. `out` holds bytes only while `open`.
+ *  3. `out` and `say` hold bytes only while `open`.
  */
 #ifndef CHR_CHR_INT_H
 #define CHR_CHR_INT_H
 
+#include <assert.h>
 #include <pthread.h>
 
 #include "base/log.h"
@@ -36,6 +37,13 @@ struct chr_class {
     bool (*size)(struct chr *chr, uint16_t *ret_cols, uint16_t *ret_rows);
 };
 
+struct chr_ring {
+    size_t at, len;
+    uint8_t buf[CHR_OUT_MAX];
+};
+
+static_assert(CHR_SAY_MAX == CHR_OUT_MAX, "one ring serves both");
+
 struct chr {
     const struct chr_class *cls;
     struct loop *loop;
@@ -49,7 +57,7 @@ struct chr {
     struct loop_timer kick;
     struct loop_fd *in_w, *out_w; /* out_w is NULL where one descriptor serves both ways */
     uint32_t in_events, out_events;
-    void (*mute_input)(void *opaque, const uint8_t *buf, size_t len);
+    size_t (*mute_input)(void *opaque, const uint8_t *buf, size_t len);
     void *mute_opaque;
 
     pthread_mutex_t lock;
@@ -60,9 +68,10 @@ struct chr {
     bool broken;  /* a write failed: the loop thread has to hang up */
     bool starved; /* chr_write() ran short */
     bool muted;
+    bool mute_ready; /* mute_input takes input */
     size_t room;
-    size_t out_at, out_len;
-    uint8_t out[CHR_OUT_MAX];
+    struct chr_ring out; /* of the front end */
+    struct chr_ring say; /* of chr_print(); goes first */
 };
 
 /* Gives the back end its descriptors (owned from now on; in_fd may equal out_fd; -1 = none), makes
@@ -70,12 +79,11 @@ struct chr {
 MUST_USE int chr_set_fds(struct chr *chr, int take_in_fd, int take_out_fd, struct err *err);
 /* Closes the descriptors and drops waiting output; the front end hears opened(false). */
 void chr_drop_fds(struct chr *chr);
-/* What the front end may be given now. */
+/* What the front end, or whoever has muted it, may be given now. */
 size_t chr_room(struct chr *chr);
-/* Hands input on (len <= chr_room()). Loop thread. */
-void chr_deliver(struct chr *chr, const uint8_t *buf, size_t len);
-/* Writes a text of ours between the guest's bytes (help of the escape key). Loop thread. */
-void chr_print(struct chr *chr, const char *text);
+/* Hands input on (len <= chr_room()). Returns what was taken: all of it, but for a mute. Loop
+ * thread. */
+size_t chr_deliver(struct chr *chr, const uint8_t *buf, size_t len);
 
 #define CHR(n) extern const struct chr_class chr_##n##_class;
 #include "vmm/chr/chrs.def"

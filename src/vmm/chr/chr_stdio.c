@@ -36,6 +36,11 @@ static const char chr_stdio_help[] = "\r\n"
                                      "Ctrl-A b       send a line break\r\n"
                                      "Ctrl-A Ctrl-A  send Ctrl-A\r\n";
 
+struct chr_stdio_keep {
+    size_t len;
+    uint8_t buf[2 * CHR_STDIO_KEEP]; /* twice: an escape may turn what one read got to here */
+};
+
 struct chr_stdio {
     struct chr *chr;
     bool in_tty;
@@ -43,10 +48,9 @@ struct chr_stdio {
     int winch_fd; /* signalfd of SIGWINCH, -1 */
     struct loop_fd *winch_w;
     sigset_t old_mask;
-    int size_fd;     /* a terminal to ask for its size, -1 */
-    int flags_fd[2]; /* descriptors on which O_NONBLOCK was set, -1 */
-    size_t keep_len;
-    uint8_t keep[CHR_STDIO_KEEP];
+    int size_fd;                   /* a terminal to ask for its size, -1 */
+    int flags_fd[2];               /* descriptors on which O_NONBLOCK was set, -1 */
+    struct chr_stdio_keep keep[2]; /* for the guest; for whoever has muted it */
 };
 
 /*
@@ -153,19 +157,44 @@ static void chr_stdio_on_escape(struct chr_stdio *s, uint8_t key)
     }
 }
 
+static struct chr_stdio_keep *chr_stdio_now(struct chr_stdio *s)
+{
+    return &s->keep[s->chr->mute_input != NULL ? 1 : 0];
+}
+
+/* What a mute left over is the guest's once it has ended. */
+static void chr_stdio_end_mute(struct chr_stdio *s)
+{
+    struct chr_stdio_keep *k = &s->keep[0];
+    struct chr_stdio_keep *rest = &s->keep[1];
+    size_t n = MIN(rest->len, sizeof(k->buf) - k->len);
+    memcpy(k->buf + k->len, rest->buf, n);
+    k->len += n;
+    rest->len -= n;
+    memmove(rest->buf, rest->buf + n, rest->len);
+}
+
 /* Gives the front end (or whoever has muted it) what waits. */
 static void chr_stdio_ready(struct chr *chr)
 {
     struct chr_stdio *s = chr->state;
-    size_t n = chr->mute_input != NULL ? s->keep_len : MIN(s->keep_len, chr_room(chr));
-    if (n == 0) {
-        return;
+    if (chr->mute_input == NULL) {
+        chr_stdio_end_mute(s);
     }
-    uint8_t buf[CHR_STDIO_KEEP];
-    memcpy(buf, s->keep, n);
-    memmove(s->keep, s->keep + n, s->keep_len - n);
-    s->keep_len -= n;
-    chr_deliver(chr, buf, n);
+    struct chr_stdio_keep *k = chr_stdio_now(s);
+    size_t n = MIN(k->len, chr_room(chr));
+    while (n > 0) {
+        uint8_t buf[CHR_STDIO_KEEP];
+        n = MIN(n, sizeof(buf));
+        memcpy(buf, k->buf, n);
+        n = chr_deliver(chr, buf, n);
+        k->len -= n;
+        memmove(k->buf, k->buf + n, k->len);
+        if (chr_stdio_now(s) != k) {
+            break; /* it ended the mute; chr_mute() sees to it that we come again */
+        }
+        n = n > 0 ? MIN(k->len, chr_room(chr)) : 0;
+    }
 }
 
 static void chr_stdio_take(struct chr_stdio *s, const uint8_t *buf, size_t len)
@@ -173,11 +202,17 @@ static void chr_stdio_take(struct chr_stdio *s, const uint8_t *buf, size_t len)
     for (size_t i = 0; i < len; i++) {
         bool plain = s->escaped == (buf[i] == CHR_STDIO_ESCAPE);
         if (s->escaped && !plain) {
+            bool muted = s->chr->mute_input != NULL;
+            chr_stdio_ready(s->chr); /* what was typed before it comes first */
             chr_stdio_on_escape(s, buf[i]);
+            if (muted && s->chr->mute_input == NULL) {
+                s->keep[1].len = 0; /* commands that were not run are nothing for the guest */
+            }
         }
         s->escaped = !s->escaped && buf[i] == CHR_STDIO_ESCAPE;
-        if (plain && s->keep_len < sizeof(s->keep)) {
-            s->keep[s->keep_len++] = buf[i];
+        struct chr_stdio_keep *k = chr_stdio_now(s);
+        if (plain && k->len < (s->in_tty ? CHR_STDIO_KEEP : sizeof(k->buf))) {
+            k->buf[k->len++] = buf[i];
         }
     }
 }
@@ -186,7 +221,11 @@ static void chr_stdio_readable(struct chr *chr)
 {
     struct chr_stdio *s = chr->state;
     uint8_t buf[CHR_STDIO_KEEP];
-    size_t want = s->in_tty ? sizeof(buf) : sizeof(s->keep) - s->keep_len;
+    if (chr->mute_input == NULL) {
+        chr_stdio_end_mute(s); /* before what comes now */
+    }
+    size_t kept = chr_stdio_now(s)->len;
+    size_t want = s->in_tty ? sizeof(buf) : sizeof(buf) - MIN(kept, sizeof(buf));
     if (want > 0) {
         ssize_t n = read(chr->in_fd, buf, want);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
