@@ -26,7 +26,8 @@ int err_set_errno(struct err *err, int code, const char *fmt, ...)
     (void)vsnprintf(err->msg, sizeof(err->msg), gettext(fmt), ap);
     va_end(ap);
     size_t len = strlen(err->msg);
-    (void)snprintf(err->msg + len, sizeof(err->msg) - len, ": %s", strerrordesc_np(-code));
+    (void)snprintf(err->msg + len, sizeof(err->msg) - len, ": %s",
+                   dgettext("libc", strerrordesc_np(-code)));
     err->code = code;
     return code;
 }

@@ -2,9 +2,9 @@
 /*
  * posada: the command line. Each command is a file of its own and a row in commands.def.
  */
-#include <locale.h>
 #include <stdio.h>
 
+#include "base/lang.h"
 #include "cli/cli.h"
 
 static const struct {
@@ -28,11 +28,7 @@ static void print_help(FILE *out)
 
 int main(int argc, char **argv)
 {
-    setlocale(LC_ALL, "");
-    setlocale(LC_NUMERIC, "C"); /* numbers in output are read by programs */
-    bindtextdomain("posada", POSADA_LOCALEDIR);
-    textdomain("posada");
-
+    lang_init();
     if (argc < 2) {
         print_help(stderr);
         return CLI_EXIT_USAGE;

@@ -5,26 +5,29 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <libintl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/lang.h"
 #include "base/log.h"
 #include "vmm/machine.h"
 #include "vmm/vmconfig.h"
 
 static void main_print_help(void)
 {
-    fputs("Usage: posada-vmm --kernel FILE [OPTIONS]\n\n"
-          "Runs one virtual machine; usually started by 'posada run'.\n\nOptions:\n",
+    fputs(gettext("Usage: posada-vmm --kernel FILE [OPTIONS]\n\n"
+                  "Runs one virtual machine; usually started by 'posada run'.\n\nOptions:\n"),
           stdout);
     schema_print_help(&vmconfig_schema, stdout);
-    fputs("\nExit codes:\n", stdout);
-#define EXITCODE(name, number, help) printf("  %-4d %s\n", number, help);
+    fputs(gettext("\nExit codes:\n"), stdout);
+#define EXITCODE(name, number, help) printf("  %-4d %s\n", number, gettext(help));
 #include "vmm/exitcodes.def"
 #undef EXITCODE
-    fputs("  odd  the guest's own code from isa-debug-exit: (value << 1 | 1) & 255\n", stdout);
+    fputs(gettext("  odd  the guest's own code from isa-debug-exit: (value << 1 | 1) & 255\n"),
+          stdout);
 }
 
 /* A JSON string: quotes, backslashes and control characters escaped (RFC 8259 §7). */
@@ -104,6 +107,7 @@ static int main_run(const struct vmconfig *c)
 
 int main(int argc, char **argv)
 {
+    lang_init();
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             main_print_help();

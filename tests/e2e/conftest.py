@@ -16,6 +16,10 @@ import vmtest
 
 DEFAULT_SECONDS = 120
 
+# The tests look for English texts, whoever runs them.
+os.environ['LC_ALL'] = 'C.UTF-8'
+os.environ.pop('LANGUAGE', None)
+
 
 def pytest_addoption(parser):
     parser.addoption('--results', help='file that gets one JSON line per ended test')

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/lang.h"
 #include "vmm/net/hostfwd.h"
 #include "vmm/net/posada_net_jail.h"
 
@@ -336,6 +337,7 @@ int main(int argc, char **argv)
     struct err err = ERR_INIT;
     int type = 0;
     socklen_t len = sizeof(type);
+    lang_init();
     if (getsockopt(PN_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET) {
         (void)fprintf(stderr, "posada-net is started by posada-vmm for --net user; "
                               "it is of no use by itself\n");
