@@ -35,7 +35,7 @@ def test_pause_and_resume(posada):
     vm.ctl('resume')
     vm.expect(f'TICK {before + 3}\\b', 20)
     assert vm.ctl_json('status')['state'] == 'running'
-    numbers = [int(n) for n in re.findall(r'TICK (\d+)\b', vm.output)]
+    numbers = [int(n) for n in re.findall(r'TICK (\d+)\s', vm.output)]
     assert numbers == list(range(1, len(numbers) + 1))
 
 
@@ -65,7 +65,7 @@ def test_powerdown_is_the_power_button(posada):
 
 
 def free_mib(vm):
-    return int(vm.expect(r'FREE (\d+)', 30).group(1)) // 1024
+    return int(vm.expect(r'FREE (\d+) kB', 30).group(1)) // 1024
 
 
 def test_balloon(posada):
