@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Fixtures and rules of the end-to-end tests.
 
-A test marked `kvm` needs CPUs that run guests natively under /dev/kvm: where there are none it is
-left to the lab, which runs the same files and only the `kvm` tests. Each test has a time limit
+A test marked `kvm` runs a guest. On a host without hardware KVM it runs on the software engine, and
+again in the lab, on the kernel's KVM: the results must agree. One marked `hardware` as well has no
+meaning without the kernel's KVM (a peer that needs it, a speed) and is left to the lab. Each test has a time limit
 (marker `seconds`, default 120): a hang is a failure, not the end of the run.
 """
 import json
@@ -27,7 +28,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line('markers', 'kvm: needs hardware KVM (else runs in the lab)')
+    config.addinivalue_line('markers', 'kvm: runs a guest; the lab runs these tests only')
+    config.addinivalue_line('markers', 'hardware: only on hardware KVM (else left to the lab)')
     config.addinivalue_line('markers', 'seconds(n): time limit of the test')
     config._results = None
     if config.getoption('--results'):
@@ -47,8 +49,9 @@ def pytest_collection_modifyitems(config, items):
     def here(item):
         if item.nodeid in leave_out:
             return False
-        needs_kvm = item.get_closest_marker('kvm') is not None
-        return needs_kvm if vmtest.IN_LAB else not needs_kvm or vmtest.hardware_kvm()
+        if vmtest.IN_LAB:
+            return item.get_closest_marker('kvm') is not None
+        return item.get_closest_marker('hardware') is None or vmtest.hardware_kvm()
 
     gone = [i for i in items if not here(i)]
     items[:] = [i for i in items if here(i)]

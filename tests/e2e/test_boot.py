@@ -113,7 +113,7 @@ def test_json_report(posada):
                     '--console', f'file:{console}', '--json', '--name', 'blue')
     assert vm.wait(20) == 67
     told = json.loads(vm.output)
-    assert told['name'] == 'blue' and told['exit_code'] == 67 and told['engine'] == 'kvm'
+    assert told['name'] == 'blue' and told['exit_code'] == 67 and told['engine'] == vmtest.ENGINE
     assert 'hello e' in console.read_text()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import vmtest
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.hardware]
 
 KVM_GET_API_VERSION = 0xae00
 

@@ -94,6 +94,7 @@ def test_kvm_absent():
 
 
 @pytest.mark.kvm
+@pytest.mark.hardware
 def test_kvm_forbidden():
     """Without the right to /dev/kvm: the error names the file and the group or the mode."""
     mode = os.stat('/dev/kvm').st_mode & 0o777

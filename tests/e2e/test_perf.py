@@ -15,7 +15,7 @@ import pytest
 import artefacts
 import vmtest
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.hardware]
 
 MIB = 1 << 20
 ROUNDS = 3

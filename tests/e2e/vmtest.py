@@ -41,6 +41,10 @@ def hardware_kvm():
     return bool(natively) and os.access('/dev/kvm', os.R_OK | os.W_OK)
 
 
+# What `--engine auto` takes here.
+ENGINE = 'kvm' if hardware_kvm() else 'soft'
+
+
 class Expected(AssertionError):
     """What was expected did not come."""
 
