@@ -184,6 +184,9 @@ struct blk_req {
 struct blk_queue_opts {
     unsigned depth;     /* requests in flight, 1 to 1024; more wait inside the queue */
     const char *engine; /* "uring", "threads", or NULL = uring where the host allows it */
+    /* Start every worker thread now and not with the first work: for a process that will not be
+     * allowed to start threads. They have done their own set-up when blk_queue_new() returns. */
+    bool workers_now;
 };
 
 MUST_USE int blk_queue_new(struct blk *blk, const struct blk_queue_opts *opts,

@@ -110,6 +110,8 @@ int blk_queue_new(struct blk *blk, const struct blk_queue_opts *opts, struct blk
         rc = eng_thread_new(blk, max, q->event_fd, &q->threads);
         if (rc < 0) {
             rc = err_set_errno(err, rc, "block workers");
+        } else if (opts->workers_now) {
+            eng_thread_start_all(q->threads);
         }
     }
     if (rc < 0) {

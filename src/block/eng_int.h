@@ -40,6 +40,8 @@ struct eng_uring;
 /* Up to `max` workers for `blk`; they start when there is work. 0 or a negative errno. */
 MUST_USE int eng_thread_new(struct blk *blk, unsigned max, int event_fd,
                             struct eng_thread **ret_eng);
+/* Starts all of them now and returns when each waits for work. */
+void eng_thread_start_all(struct eng_thread *eng);
 /* Nothing may be in flight. Accepts NULL. */
 void eng_thread_free(struct eng_thread *eng);
 /* Takes `piece` over until it comes back from eng_thread_reap(), its rc set. */

@@ -6,6 +6,7 @@
  * Locks: `lock` covers all fields below it. A worker holds no lock while it runs a piece.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -145,6 +146,24 @@ static void start_worker(struct eng_thread *eng)
     } else {
         log_debug("block", "no further worker", "why='%s'", err.msg);
     }
+}
+
+void eng_thread_start_all(struct eng_thread *eng)
+{
+    pthread_mutex_lock(&eng->lock);
+    while (eng->nthreads < eng->max) {
+        unsigned before = eng->nthreads;
+        start_worker(eng);
+        if (eng->nthreads == before) {
+            eng->max = before; /* the host gives no more: do not try later, behind a filter */
+        }
+    }
+    while (eng->idle < eng->nthreads) {
+        pthread_mutex_unlock(&eng->lock);
+        sched_yield();
+        pthread_mutex_lock(&eng->lock);
+    }
+    pthread_mutex_unlock(&eng->lock);
 }
 
 void eng_thread_push(struct eng_thread *eng, struct eng_piece *piece)

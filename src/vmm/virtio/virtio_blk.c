@@ -472,7 +472,8 @@ static int virtio_blk_open_queue(struct virtio_blk *s, const char *engine, unsig
                                  struct err *err)
 {
     const struct blk_queue_opts opts = { .depth = MIN(depth, (unsigned)VIRTIO_BLK_MAX_INFLIGHT),
-                                         .engine = engine };
+                                         .engine = engine,
+                                         .workers_now = true };
     int rc = blk_queue_new(s->blk, &opts, &s->bq, err);
     if (rc < 0) {
         return rc;
