@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <libintl.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
@@ -104,7 +105,7 @@ static void schema_range_text(const struct schema_field *f, char *buf, size_t le
         (void)snprintf(max, sizeof(max), "%" PRIu64, f->max);
     }
     if (f->max != 0) {
-        (void)snprintf(buf, len, "%s to %s", min, max);
+        (void)snprintf(buf, len, gettext("%s to %s"), min, max);
     } else {
         (void)snprintf(buf, len, "%s or more", min);
     }

@@ -3,6 +3,7 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#include <libintl.h>
 #include <linux/kvm.h>
 #include <stdio.h>
 
@@ -64,14 +65,17 @@ static int engine_check(const struct engine_row *row, int fd, struct engine_find
 {
     int version = hv_ioctl_int(row->hv, fd, KVM_GET_API_VERSION, 0);
     if (version != ENGINE_API_VERSION) {
-        (void)snprintf(f->reason, sizeof(f->reason), "it speaks KVM API version %d, not %d",
-                       version, ENGINE_API_VERSION);
+        (void)snprintf(f->reason, sizeof(f->reason),
+                       gettext("it speaks KVM API version %d, not %d"), version,
+                       ENGINE_API_VERSION);
         return -EPROTO;
     }
     for (size_t i = 0; i < ARRAY_LEN(engine_needs); i++) {
         if (hv_ioctl_int(row->hv, fd, KVM_CHECK_EXTENSION, (uintptr_t)engine_needs[i].cap) <= 0) {
-            (void)snprintf(f->reason, sizeof(f->reason), "it lacks %s", engine_needs[i].name);
-            (void)snprintf(f->remedy, sizeof(f->remedy), "use a newer host kernel (4.12 or later)");
+            (void)snprintf(f->reason, sizeof(f->reason), gettext("it lacks %s"),
+                           engine_needs[i].name);
+            (void)snprintf(f->remedy, sizeof(f->remedy),
+                           gettext("use a newer host kernel (4.12 or later)"));
             return -EOPNOTSUPP;
         }
     }
@@ -84,7 +88,7 @@ static int engine_judge(const struct engine_host *host, const struct engine_row 
 {
     *f = (struct engine_finding){ .engine = row->name, .help = row->help };
     if (row->hv == NULL) {
-        (void)snprintf(f->reason, sizeof(f->reason), "it is not part of this build");
+        (void)snprintf(f->reason, sizeof(f->reason), gettext("it is not part of this build"));
         return -ENOSYS;
     }
     struct err err = ERR_INIT;
@@ -109,22 +113,24 @@ static int engine_judge(const struct engine_host *host, const struct engine_row 
     f->usable = true;
     if (!row->native) {
         f->automatic = true;
-        (void)snprintf(f->reason, sizeof(f->reason), "it works on every processor");
+        (void)snprintf(f->reason, sizeof(f->reason), gettext("it works on every processor"));
         return fd;
     }
     const char *feature = engine_native_feature(host);
     f->automatic = feature != NULL;
     if (feature != NULL) {
         (void)snprintf(f->reason, sizeof(f->reason),
-                       "KVM API %d, and the processor runs guests natively (%s)",
+                       gettext("KVM API %d, and the processor runs guests natively (%s)"),
                        ENGINE_API_VERSION, feature);
     } else {
-        (void)snprintf(f->reason, sizeof(f->reason),
-                       "KVM answers, but the processor has neither vmx nor svm: this KVM (the PVM "
-                       "kind) interprets ordinary guests and stops at instructions it lacks");
-        (void)snprintf(f->remedy, sizeof(f->remedy),
-                       "give --engine kvm to use it all the same, or use a host with VT-x or AMD-V "
-                       "(for a host that is a VM itself: nested virtualisation)");
+        (void)snprintf(
+            f->reason, sizeof(f->reason),
+            gettext("KVM answers, but the processor has neither vmx nor svm: this KVM (the PVM "
+                    "kind) interprets ordinary guests and stops at instructions it lacks"));
+        (void)snprintf(
+            f->remedy, sizeof(f->remedy),
+            gettext("give --engine kvm to use it all the same, or use a host with VT-x or AMD-V "
+                    "(for a host that is a VM itself: nested virtualisation)"));
     }
     return fd;
 }

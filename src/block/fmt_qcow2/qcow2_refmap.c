@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <libintl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,12 +34,12 @@ void qcow2_refmap_report(struct qcow2_refmap *m, const char *fmt, ...)
         return;
     }
     if (m->reports++ == QCOW2_REFMAP_MAX_REPORTS) {
-        m->check->report(m->check->opaque, "more was found, which is only counted");
+        m->check->report(m->check->opaque, gettext("more was found, which is only counted"));
         return;
     }
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    (void)vsnprintf(text, sizeof(text), gettext(fmt), ap);
     va_end(ap);
     m->check->report(m->check->opaque, text);
 }
