@@ -7,8 +7,6 @@
  *   main      the common filter, on all threads at once, workers of the block layer too
  *   each      its own filter, then its work; the guest's first instruction comes after that
  */
-#include <time.h>
-
 #include "vmm/machine_int.h"
 
 static bool machine_sandboxed(const struct machine *m)
@@ -23,9 +21,11 @@ static bool machine_has_vsock(const struct machine *m)
 
 int machine_seal_prepare(struct machine *m, struct err *err)
 {
-    /* gmtime_r() reads the time zone's file at its first call, which the RTC would make later. */
-    tzset();
-    return machine_sandboxed(m) ? sandbox_drop(err) : 0;
+    if (!machine_sandboxed(m)) {
+        return 0;
+    }
+    int rc = sandbox_warm(err);
+    return rc < 0 ? rc : sandbox_drop(err);
 }
 
 void machine_unseal(struct machine *m)

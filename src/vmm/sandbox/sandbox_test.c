@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -67,6 +68,20 @@ static void do_malloc(void)
         p[n - 1] = 1;
         free(p);
     }
+}
+
+/* Gives the heap of a thread back, at which glibc looks at the host's policy the first time. */
+static void *trim(void *opaque)
+{
+    sem_wait(opaque);
+    char *volatile piece[32];
+    for (unsigned i = 0; i < ARRAY_LEN(piece); i++) {
+        piece[i] = malloc(90000);
+    }
+    for (unsigned i = ARRAY_LEN(piece); i > 0; i--) {
+        free(piece[i - 1]);
+    }
+    return NULL;
 }
 
 static void do_open(void)
@@ -160,6 +175,31 @@ static void allowed_work_goes_on(void **state)
     ASSERT_LIVES(SANDBOX_WORKER, do_fstat);
 }
 
+/* A thread from before the filter, as a block worker is, gives its heap back behind it. */
+static void heaps_are_given_back(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct err err = ERR_INIT;
+        sem_t go;
+        pthread_t thread;
+        sem_init(&go, 0, 0);
+        if (sandbox_warm(&err) < 0 || pthread_create(&thread, NULL, trim, &go) != 0 ||
+            sandbox_drop(&err) < 0 || sandbox_filter_process(false, &err) < 0) {
+            _exit(99);
+        }
+        sem_post(&go);
+        pthread_join(thread, NULL);
+        syscall(SYS_exit_group, 0);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void escapes_end_the_process(void **state)
 {
     (void)state;
@@ -240,6 +280,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(allowed_work_goes_on),
+        cmocka_unit_test(heaps_are_given_back),
         cmocka_unit_test(escapes_end_the_process),
         cmocka_unit_test(kinds_differ),
         cmocka_unit_test(a_vsock_device_may_connect_locally),
