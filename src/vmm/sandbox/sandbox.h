@@ -23,9 +23,9 @@ enum sandbox_kind {
 };
 
 MUST_USE int sandbox_drop(struct err *err);
-/* Makes the C library read the files that it would read lazily, behind the closed door: the time zone,
- * and the host's overcommit policy, at which malloc looks before it first gives memory back. Before
- * sandbox_drop(). */
+/* Makes the C library read the files that it would read lazily, behind the closed door: the time
+ * zone, and the host's overcommit policy, at which malloc looks before it first gives memory back.
+ * Before sandbox_drop(). */
 MUST_USE int sandbox_warm(struct err *err);
 /* `vsock`: a vsock device connects to Unix sockets while the guest runs. */
 MUST_USE int sandbox_filter_process(bool vsock, struct err *err);
