@@ -34,7 +34,7 @@
 #define SECTOR 512U
 
 /* Workers beside io_uring do the rare things; alone, they set how much is in flight. */
-#define WORKERS_BESIDE_URING 8U
+#define WORKERS_BESIDE_URING 4U
 #define WORKERS_ALONE        16U
 
 STAILQ_HEAD(req_list, blk_req);

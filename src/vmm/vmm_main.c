@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <libintl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +108,8 @@ static int main_run(const struct vmconfig *c)
 
 int main(int argc, char **argv)
 {
+    /* Few threads allocate at the same time, and a heap for each costs start-up time and memory. */
+    (void)mallopt(M_ARENA_MAX, 2);
     lang_init();
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
