@@ -137,6 +137,13 @@ static inline struct abi_vm *abi_vm_of(struct sk_vcpu *c)
     return c->vm->opaque;
 }
 
+/* The PIC is ours, so the client injects nothing. (With a split irqchip the PIC is the client's.)
+ */
+static inline bool abi_has_pic(const struct abi_vm *vm)
+{
+    return vm->sk.irqchip != NULL && !sk_irqchip_is_split(vm->sk.irqchip);
+}
+
 /* --- fds.c --- */
 
 /* How many forks lie between the first process and this one. A VM works only in the process that

@@ -18,8 +18,8 @@ int abi_interrupt(struct abi_obj *obj, void *arg, unsigned long user)
     if (i->irq > 255) {
         return -EINVAL;
     }
-    if (v->vm->sk.irqchip != NULL) {
-        return sk_irqchip_is_split(v->vm->sk.irqchip) ? -EINVAL : -ENXIO;
+    if (abi_has_pic(v->vm)) {
+        return -ENXIO;
     }
     if (v->c->intr_injected) {
         return -EEXIST;

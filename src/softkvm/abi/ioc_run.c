@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "softkvm/abi/abi_int.h"
+#include "softkvm/irqchip/irqchip_int.h"
 #include "softkvm/x86/flags.h"
 
 /* The vCPU whose KVM_RUN this thread is in. */
@@ -92,11 +93,15 @@ static void answer_in(struct abi_vcpu *v)
 static void window_in(struct abi_vcpu *v)
 {
     struct sk_vcpu *c = v->c;
-    if (c->lapic != NULL) {
-        return; /* with an irqchip of ours the client injects nothing */
+    if (abi_has_pic(v->vm)) {
+        return;
     }
-    c->cr8 = v->run->cr8 & 15;
-    if (v->run->request_interrupt_window != 0) {
+    if (c->lapic == NULL) {
+        c->cr8 = v->run->cr8 & 15;
+    }
+    /* With a split irqchip a window is one only while LINT0 lets the client's PIC through. */
+    if (v->run->request_interrupt_window != 0 &&
+        (c->lapic == NULL || sk_lapic_takes_pic(c->lapic))) {
         sk_poll_set(c, SK_POLL_WINDOW);
     } else {
         atomic_fetch_and(&c->poll, ~(uint32_t)SK_POLL_WINDOW);
@@ -228,7 +233,8 @@ static void put_common(struct abi_vcpu *v)
     run->if_flag = (c->eflags & SK_FL_IF) != 0;
     run->cr8 = get_cr8(c);
     run->apic_base = c->apic_base;
-    run->ready_for_interrupt_injection = c->lapic != NULL || open;
+    run->ready_for_interrupt_injection =
+        abi_has_pic(v->vm) || (open && (c->lapic == NULL || sk_lapic_takes_pic(c->lapic)));
     run->flags = c->in_smm ? KVM_RUN_X86_SMM : 0;
     sync_out(v);
 }

@@ -160,16 +160,11 @@ int abi_create_irqchip(struct abi_obj *obj, void *arg, unsigned long user)
     return irqchip_install(ABI_VM_OF(obj), false);
 }
 
-static bool has_full_irqchip(const struct abi_vm *vm)
-{
-    return vm->sk.irqchip != NULL && !sk_irqchip_is_split(vm->sk.irqchip);
-}
-
 int abi_get_irqchip(struct abi_obj *obj, void *arg, unsigned long user)
 {
     (void)user;
     struct abi_vm *vm = ABI_VM_OF(obj);
-    return has_full_irqchip(vm) ? sk_irqchip_get_state(vm->sk.irqchip, arg) : -ENXIO;
+    return abi_has_pic(vm) ? sk_irqchip_get_state(vm->sk.irqchip, arg) : -ENXIO;
 }
 
 int abi_set_irqchip(struct abi_obj *obj, void *arg, unsigned long user)
@@ -181,7 +176,7 @@ int abi_set_irqchip(struct abi_obj *obj, void *arg, unsigned long user)
     if (abi_copy_in(&chip, (const void *)user, sizeof(chip)) < 0) {
         return -EFAULT;
     }
-    return has_full_irqchip(vm) ? sk_irqchip_set_state(vm->sk.irqchip, &chip) : -ENXIO;
+    return abi_has_pic(vm) ? sk_irqchip_set_state(vm->sk.irqchip, &chip) : -ENXIO;
 }
 
 int abi_create_pit(struct abi_obj *obj, void *arg, unsigned long user)
@@ -244,6 +239,7 @@ int abi_reinject_control(struct abi_obj *obj, void *arg, unsigned long user)
     return sk_pit_set_reinject(ABI_VM_OF(obj)->sk.irqchip, c.pit_reinject != 0);
 }
 
+/* With a split irqchip too: the routes of its lines are messages. */
 static int set_line(struct abi_vm *vm, const struct kvm_irq_level *l)
 {
     return sk_irqchip_set_irq(vm->sk.irqchip, l->irq, 0, l->level != 0);
@@ -253,7 +249,7 @@ int abi_irq_line(struct abi_obj *obj, void *arg, unsigned long user)
 {
     (void)user;
     struct abi_vm *vm = ABI_VM_OF(obj);
-    if (!has_full_irqchip(vm)) {
+    if (vm->sk.irqchip == NULL) {
         return -ENXIO;
     }
     (void)set_line(vm, arg); /* KVM_IRQ_LINE tells nothing of what became of it */
@@ -264,7 +260,7 @@ int abi_irq_line_status(struct abi_obj *obj, void *arg, unsigned long user)
 {
     (void)user;
     struct abi_vm *vm = ABI_VM_OF(obj);
-    if (!has_full_irqchip(vm)) {
+    if (vm->sk.irqchip == NULL) {
         return -ENXIO;
     }
     struct kvm_irq_level *l = arg;

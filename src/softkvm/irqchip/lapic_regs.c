@@ -112,7 +112,8 @@ static void write_lvt(struct sk_lapic *l, unsigned reg, uint32_t value)
     if (reg == SK_LAPIC_LVT_TIMER) {
         sk_lapic_timer_mode_changed(l, old);
     } else if (reg == SK_LAPIC_LVT_LINT0) {
-        sk_poll_set(l->c, SK_POLL_INTR); /* the PIC may reach this CPU now */
+        /* The PIC may reach this CPU now; where it is the client's, he must look again. */
+        sk_poll_set(l->c, l->chip->split ? SK_POLL_EXIT : SK_POLL_INTR);
     }
 }
 
