@@ -54,10 +54,12 @@ def test_reset(posada):
 
 
 def test_powerdown_is_the_power_button(posada):
-    # Keyboard and mouse have event devices, too: wait on all of them.
-    vm = posada.boot('need button evdev; sleep 1; for e in /dev/input/event*; do '
-                     '(head -c 24 $e >/dev/null; echo PRESSED; poweroff -f) & done; '
-                     'echo READY; sleep 60')
+    # Keyboard and mouse have event devices, too: wait on all of them. They are open before READY is
+    # said, since an event counts only for who has the device open.
+    vm = posada.boot('need button evdev; sleep 1; n=3; for e in /dev/input/event*; do '
+                     'eval "exec $n<$e"; '
+                     '(eval "head -c 24 <&$n" >/dev/null; echo PRESSED; poweroff -f) & '
+                     'n=$((n + 1)); done; echo READY; sleep 60')
     vm.expect('READY')
     vm.ctl('powerdown')
     vm.expect('PRESSED', 20)
