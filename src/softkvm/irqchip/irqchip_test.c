@@ -240,12 +240,12 @@ static void apic_timer_modes(void **state)
     enable(c);
     wr(c, 0x3e0, 0xb); /* divide by 1: 1 GHz */
     wr(c, 0x320, 0x40);
-    wr(c, 0x380, 500000000);
+    wr(c, 0x380, 0xffffffff); /* 4.3 s: far enough away on any busy machine */
     uint32_t a = rd(c, 0x390);
-    assert_in_range(a, 400000000, 500000000);
+    assert_in_range(a, 1000000000, 0xffffffff);
     assert_false(sk_lapic_pending(c));
     wr(c, 0x380, 1000000);
-    for (int i = 0; i < 200 && !sk_lapic_pending(c); i++) {
+    for (int i = 0; i < 5000 && !sk_lapic_pending(c); i++) {
         sleep_ms(1);
     }
     assert_int_equal(sk_lapic_ack(c), 0x40);
@@ -256,7 +256,7 @@ static void apic_timer_modes(void **state)
     wr(c, 0x320, 0x20041);
     wr(c, 0x380, 1000000);
     for (int n = 0; n < 3; n++) {
-        for (int i = 0; i < 200 && !sk_lapic_pending(c); i++) {
+        for (int i = 0; i < 5000 && !sk_lapic_pending(c); i++) {
             sleep_ms(1);
         }
         assert_int_equal(sk_lapic_ack(c), 0x41);
@@ -408,7 +408,7 @@ static void pit_counts_and_ticks(void **state)
     outb(f, 0x40, 1193 >> 8);
     for (int n = 0; n < 5; n++) {
         int vector = -1;
-        for (int i = 0; i < 500 && (vector = sk_lapic_ack(f->c[0])) < 0; i++) {
+        for (int i = 0; i < 5000 && (vector = sk_lapic_ack(f->c[0])) < 0; i++) {
             sleep_ms(1);
         }
         assert_int_equal(vector, 0x20);
