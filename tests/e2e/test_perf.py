@@ -25,6 +25,7 @@ TIME_TO_INIT_RATIO = 1.2
 BLOCK_RATIO = 0.9
 OVERHEAD_MIB = 5.0
 START_CPU_MS = 8.0
+LAB_ESTIMATE_ERROR = 1.5  # of the scaled figure: an estimate, see the docstring
 READY_APPEND = 'console=ttyS0 quiet panic=-1'
 
 
@@ -159,6 +160,7 @@ def test_cpu_to_control_socket(posada, report):
         vm.ctl('status')
         used.append(cpu_ms(vm.pid) / slowness)
         vm.stop()
+    limit = START_CPU_MS * (LAB_ESTIMATE_ERROR if vmtest.IN_LAB else 1)
     report('CPU to control socket', unit='ms', ours=round(min(used), 2),
-           slowness=round(slowness, 1), limit=START_CPU_MS)
-    assert min(used) <= START_CPU_MS
+           slowness=round(slowness, 1), limit=limit)
+    assert min(used) <= limit

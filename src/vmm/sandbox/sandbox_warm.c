@@ -6,8 +6,10 @@
 #include "base/thread.h"
 #include "vmm/sandbox/sandbox.h"
 
-#define WARM_PIECE  (100 * 1024) /* below malloc's limit for a mapping of its own (128 KiB) */
-#define WARM_PIECES 16           /* together well above its trim threshold (128 KiB) */
+#define WARM_PIECE (100 * 1024) /* below malloc's limit for a mapping of its own (128 KiB) */
+#define WARM_PIECES                                                                                \
+    4 /* together above its trim threshold and pad (128 KiB each), and so small                    \
+       * that no huge page is taken for them */
 
 /* In a thread of its own, since only the heap of a thread is shrunk after a look at the policy
  * (glibc's check_may_shrink_heap, which remembers the answer for the process). */
