@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Disks: virtio-blk on raw and qcow2 files, and a whole Debian on one."""
 import hashlib
+import os
 import re
 import shutil
 import socket

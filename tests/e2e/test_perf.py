@@ -114,6 +114,17 @@ def overhead_kib(pid, memory_kib):
     return total
 
 
+def largest_mappings(pid):
+    """The dozen mappings with most resident memory, for the message of a failure."""
+    rows, name = [], ''
+    for line in pathlib.Path(f'/proc/{pid}/smaps').read_text().splitlines():
+        if re.match(r'[0-9a-f]+-[0-9a-f]+ ', line):
+            name = line
+        elif found := re.match(r'Rss: +(\d+) kB', line):
+            rows.append((int(found.group(1)), name))
+    return '; '.join(f'{kib} KiB {name}' for kib, name in sorted(rows, reverse=True)[1:13])
+
+
 def test_footprint(posada, report):
     """1 vCPU, 128 MiB, serial + blk + net, after use."""
     disk = posada.dir / 'disk.raw'
@@ -124,7 +135,7 @@ def test_footprint(posada, report):
     vm.expect('READY')
     kib = overhead_kib(vm.pid, 128 * 1024)
     report('memory beside guest RAM', unit='MiB', ours=round(kib / 1024, 2), limit=OVERHEAD_MIB)
-    assert kib / 1024 <= OVERHEAD_MIB
+    assert kib / 1024 <= OVERHEAD_MIB, largest_mappings(vm.pid)
 
 
 def cpu_ms(pid):
