@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "block/blk.h"
 #include "vmm/sandbox/sandbox_int.h"
 
 /* A child under the filter of `kind`; how it ended as wait status. */
@@ -200,6 +201,60 @@ static void heaps_are_given_back(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+static void on_read(struct blk_req *req, int rc)
+{
+    *(int *)req->opaque = rc;
+}
+
+/* A VM that stops waits for the requests that its disks still have in flight. */
+static void drain_behind_the_filter(const char *path, enum sandbox_kind kind)
+{
+    struct err err = ERR_INIT;
+    struct blk *blk = NULL;
+    struct blk_queue *q = NULL;
+    struct blk_queue_opts opts = { .depth = 4, .workers_now = true };
+    const char *const slow[] = { "fault:read=delay:20", NULL };
+    if (blk_open(&(struct blk_opts){ .path = path, .filters = slow }, &blk, &err) < 0 ||
+        blk_queue_new(blk, &opts, &q, &err) < 0 || sandbox_drop(&err) < 0 ||
+        sandbox_filter_process(false, &err) < 0 || sandbox_filter_thread(kind, false, &err) < 0) {
+        _exit(99);
+    }
+    static char buf[4096];
+    int result = 1;
+    struct iovec iov = { .iov_base = buf, .iov_len = sizeof(buf) };
+    struct blk_req req = { .op = BLK_OP_READ,
+                           .len = sizeof(buf),
+                           .iov = &iov,
+                           .niov = 1,
+                           .done = on_read,
+                           .opaque = &result };
+    blk_queue_submit(q, &req);
+    blk_queue_drain(q);
+    syscall(SYS_exit_group, result == 0 ? 0 : 1);
+}
+
+static void disks_are_drained(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/posada-sandbox-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 65536), 0);
+    for (unsigned kind = SANDBOX_MAIN; kind <= SANDBOX_IO; kind++) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            drain_behind_the_filter(path, (enum sandbox_kind)kind);
+        }
+        int status;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+    }
+    close(fd);
+    unlink(path);
+}
+
 static void escapes_end_the_process(void **state)
 {
     (void)state;
@@ -281,6 +336,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(allowed_work_goes_on),
         cmocka_unit_test(heaps_are_given_back),
+        cmocka_unit_test(disks_are_drained),
         cmocka_unit_test(escapes_end_the_process),
         cmocka_unit_test(kinds_differ),
         cmocka_unit_test(a_vsock_device_may_connect_locally),
