@@ -465,6 +465,7 @@ static int dec_operands(struct dec *d, const struct sk_row *r)
 
     in->osize = dec_osize(d, r);
     in->imm2 = d->opcode;
+    in->vreg = d->code64 ? d->vvvv : d->vvvv & 7; /* 8 registers: the top bit is ignored */
     if (r->ext) {
         in->reg = (uint8_t)(((d->modrm >> 3) & 7) | (d->rex & 4 ? 8 : 0));
         in->rm = (uint8_t)((d->modrm & 7) | (d->rex & 1 ? 8 : 0));
@@ -477,7 +478,8 @@ static int dec_operands(struct dec *d, const struct sk_row *r)
         }
         in->flags |= SK_IN_MEM;
         err = dec_mem(d, vsib);
-        if (!err && vsib && (in->reg == in->index || in->reg == d->vvvv || in->index == d->vvvv)) {
+        if (!err && vsib &&
+            (in->reg == in->index || in->reg == in->vreg || in->index == in->vreg)) {
             err = SK_DEC_UD; /* gathers: destination, index and mask must be three registers */
         }
     }
@@ -500,7 +502,6 @@ static void dec_finish(struct dec *d, const struct sk_row *r)
     }
     in->fn = r->h->fn[(in->flags & SK_IN_MEM) != 0][size];
     in->len = (uint8_t)d->pos;
-    in->vreg = d->code64 ? d->vvvv : d->vvvv & 7;
     in->flags |=
         (uint16_t)((d->lock ? SK_IN_LOCK : 0) | (d->rep == 0xf3 ? SK_IN_REP : 0) |
                    (d->rep == 0xf2 ? SK_IN_REPNE : 0) | (d->osize ? SK_IN_OSIZE : 0) |
