@@ -47,7 +47,7 @@ enum sk_opkind {
     O(Eb, K_E, 'b') O(Ew, K_E, 'w') O(Ed, K_E, 'd') O(Eq, K_E, 'q') O(Ev, K_E, 'v') O(Ey, K_E, 'y') \
     O(Ez, K_E, 'z')                                                                                \
     O(Gb, K_G, 'b') O(Gw, K_G, 'w') O(Gd, K_G, 'd') O(Gv, K_G, 'v') O(Gy, K_G, 'y') O(Gz, K_G, 'z') \
-    O(Gq, K_G, 'q')                                                                                \
+    O(Gq, K_G, 'q') O(Gr, K_G, 'r')                                                                \
     O(M, K_M, 0) O(Mb, K_M, 'b') O(Mw, K_M, 'w') O(Md, K_M, 'd') O(Mq, K_M, 'q') O(Mv, K_M, 'v')   \
     O(My, K_M, 'y') O(Mx, K_M, 'x') O(Mo, K_M, 'o') O(Mdq, K_M, 'o') O(Mqq, K_M, 'Q')              \
     O(Mp, K_M, 'p') O(Ma, K_M, 'a') O(Ms, K_M, 's') O(Mt, K_M, 't') O(Mff, K_M, 'f')               \

@@ -114,7 +114,7 @@ EXTEND_ALL(movzx_G_Eb, 8, uint8_t);
 EXTEND_ALL(movzx_G_Ew, 16, uint16_t);
 EXTEND_ALL(movsx_G_Eb, 8, int8_t);
 EXTEND_ALL(movsx_G_Ew, 16, int16_t);
-EXTEND(movsxd, 16, 16, int16_t) /* without REX.W a plain move */
+EXTEND(movsxd, 16, 32, int32_t) /* reads four bytes, as processors do; the rest is cut off */
 EXTEND(movsxd, 32, 32, int32_t)
 EXTEND(movsxd, 64, 32, int32_t)
 SK_HANDLER4(movsxd, NULL, movsxd_r_16, movsxd_r_32, movsxd_r_64, NULL, movsxd_m_16, movsxd_m_32,
