@@ -128,6 +128,26 @@ int image_parse(const struct schema *schema, void *obj, int argc, char **argv, c
     return rc < 0 ? rc : n;
 }
 
+int image_run(const struct image_verb *verb, void *obj, int argc, char **argv)
+{
+    struct err err = ERR_INIT;
+    char *operands[IMAGE_MAX_OPERANDS] = { NULL };
+    if (cli_wants_help(argc, argv)) {
+        image_print_help(verb->name, verb->schema);
+        return CLI_EXIT_OK;
+    }
+    schema_init(verb->schema, obj);
+    int code = CLI_EXIT_OK;
+    if (image_parse(verb->schema, obj, argc, argv, operands, verb->min, verb->max, &err) < 0 ||
+        (verb->prepare != NULL && verb->prepare(obj, operands, &err) < 0)) {
+        code = cli_usage(verb->schema->name, &err);
+    } else if (verb->work(obj, operands, &err) < 0) {
+        code = cli_fail(verb->schema->name, &err);
+    }
+    schema_done(verb->schema, obj);
+    return code;
+}
+
 void image_format_size(uint64_t bytes, char *buf, size_t len)
 {
     static const char units[] = "KMGTPE";

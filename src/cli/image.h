@@ -19,6 +19,25 @@
 /* The values of --format and its kind. NULL-terminated. */
 extern const char *const image_formats[];
 
+/* A struct schema_field of several verbs each; `owner` is the type of the verb's struct. */
+#define IMAGE_FIELD_FORMAT(owner, member)                                                          \
+    {                                                                                              \
+        .name = "format", .letter = 'f', .arg = "raw|qcow2", .type = SCHEMA_STR,                   \
+        .choices = image_formats, .offset = offsetof(owner, member),                               \
+        .help = "the image's format; without it: qcow2 for a name ending in .qcow2, else raw"      \
+    }
+#define IMAGE_FIELD_OPTION(owner, member)                                                          \
+    {                                                                                              \
+        .name = "option", .letter = 'o', .arg = "KEY=VALUE", .type = SCHEMA_STR, .min = 1,         \
+        .list = true, .offset = offsetof(owner, member),                                           \
+        .help = "an option of the new image's format, such as cluster_size=64K"                    \
+    }
+#define IMAGE_FIELD_JSON(owner, member)                                                            \
+    {                                                                                              \
+        .name = "json", .type = SCHEMA_FLAG, .offset = offsetof(owner, member),                    \
+        .help = "print JSON"                                                                       \
+    }
+
 /* What a verb's command line gave: options in the verb's own struct, and these. */
 #define IMAGE_MAX_OPERANDS 2
 
@@ -28,6 +47,20 @@ extern const char *const image_formats[];
  */
 MUST_USE int image_parse(const struct schema *schema, void *obj, int argc, char **argv,
                          char **operands, int min, int max, struct err *err);
+
+/* How image_run() carries out a verb. */
+struct image_verb {
+    const char *name;
+    const struct schema *schema;
+    int min, max; /* operands */
+    /* What is wrong with the operands, before any work: a usage error. May be NULL. */
+    int (*prepare)(void *obj, char **operands, struct err *err);
+    int (*work)(void *obj, char **operands, struct err *err);
+};
+
+/* The whole of a verb's main(): help, parsing into `obj` (of schema->size), work, clean-up; returns
+ * the exit code. */
+int image_run(const struct image_verb *verb, void *obj, int argc, char **argv);
 
 /* Prints "Usage: posada image VERB ..." with the options of `schema` on stdout. */
 void image_print_help(const char *verb, const struct schema *schema);

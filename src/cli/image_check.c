@@ -22,21 +22,15 @@ static const unsigned fixes[] = { 0, BLK_CHECK_FIX_LEAKS,
 #define FIELD(member) .offset = offsetof(struct check_opts, member)
 
 static const struct schema_field fields[] = {
-    {.name = "format",
-     .letter = 'f',
-     .arg = "raw|qcow2",
-     .type = SCHEMA_STR,
-     .choices = image_formats,
-     FIELD(format),
-     .help = "the image's format; without it: qcow2 for a name ending in .qcow2, else raw" },
-    { .name = "repair",
-     .letter = 'r',
-     .type = SCHEMA_ENUM,
-     .choices = repairs,
-     .deflt = "no",
-     FIELD(repair),
-     .help = "what to mend: lost space only, or errors too" },
-    { .name = "json",                                                              .type = SCHEMA_FLAG, FIELD(json), .help = "print JSON" },
+    IMAGE_FIELD_FORMAT(struct check_opts, format),
+    {.name = "repair",
+                                 .letter = 'r',
+                                 .type = SCHEMA_ENUM,
+                                 .choices = repairs,
+                                 .deflt = "no",
+                                 FIELD(repair),
+                                 .help = "what to mend: lost space only, or errors too" },
+    IMAGE_FIELD_JSON(struct check_opts, json),
     { 0},
 };
 
@@ -84,8 +78,10 @@ static void print_lines(const struct blk_check *c)
            (unsigned long long)c->clusters_total);
 }
 
-static int check(const struct check_opts *o, const char *path, struct err *err)
+static int check(void *obj, char **operands, struct err *err)
 {
+    const struct check_opts *o = obj;
+    const char *path = operands[0];
     struct blk_opts opts = {
         .path = path,
         .format = o->format,
@@ -124,20 +120,13 @@ static int check(const struct check_opts *o, const char *path, struct err *err)
 
 int image_check_main(int argc, char **argv)
 {
-    struct err err = ERR_INIT;
+    static const struct image_verb verb = {
+        .name = "check",
+        .schema = &image_check_schema,
+        .min = 1,
+        .max = 1,
+        .work = check,
+    };
     struct check_opts o;
-    char *operands[IMAGE_MAX_OPERANDS] = { NULL };
-    if (cli_wants_help(argc, argv)) {
-        image_print_help("check", &image_check_schema);
-        return CLI_EXIT_OK;
-    }
-    schema_init(&image_check_schema, &o);
-    int code = CLI_EXIT_OK;
-    if (image_parse(&image_check_schema, &o, argc, argv, operands, 1, 1, &err) < 0) {
-        code = cli_usage("image check", &err);
-    } else if (check(&o, operands[0], &err) < 0) {
-        code = cli_fail("image check", &err);
-    }
-    schema_done(&image_check_schema, &o);
-    return code;
+    return image_run(&verb, &o, argc, argv);
 }

@@ -12,43 +12,31 @@ struct create_opts {
     char *backing_format;
     struct schema_list params;
     bool force;
+    uint64_t size; /* of the SIZE operand; 0 = of the image below */
 };
 
 #define FIELD(member) .offset = offsetof(struct create_opts, member)
 
 static const struct schema_field fields[] = {
-    {.name = "format",
-     .letter = 'f',
-     .arg = "raw|qcow2",
-     .type = SCHEMA_STR,
-     .choices = image_formats,
-     FIELD(format),
-     .help = "the image's format; without it: qcow2 for a name ending in .qcow2, else raw" },
-    { .name = "backing",
-     .letter = 'b',
-     .arg = "FILE",
-     .type = SCHEMA_STR,
-     .min = 1,
-     .complete = "file",
-     FIELD(backing),
-     .help = "qcow2: the image below; a relative name starts at the new image's folder" },
+    IMAGE_FIELD_FORMAT(struct create_opts, format),
+    {.name = "backing",
+                                  .letter = 'b',
+                                  .arg = "FILE",
+                                  .type = SCHEMA_STR,
+                                  .min = 1,
+                                  .complete = "file",
+                                  FIELD(backing),
+                                  .help = "qcow2: the image below; a relative name starts at the new image's folder" },
     { .name = "backing-format",
-     .letter = 'F',
-     .arg = "raw|qcow2",
-     .type = SCHEMA_STR,
-     .choices = image_formats,
-     FIELD(backing_format),
-     .help = "the format of the image below; needed with --backing" },
-    { .name = "option",
-     .letter = 'o',
-     .arg = "KEY=VALUE",
-     .type = SCHEMA_STR,
-     .min = 1,
-     .list = true,
-     FIELD(params),
-     .help = "an option of the format, such as cluster_size=64K" },
-    { .name = "force",                                                                    .type = SCHEMA_FLAG, FIELD(force), .help = "replace FILE if it exists" },
-    { 0                                                                        },
+                                  .letter = 'F',
+                                  .arg = "raw|qcow2",
+                                  .type = SCHEMA_STR,
+                                  .choices = image_formats,
+                                  FIELD(backing_format),
+                                  .help = "the format of the image below; needed with --backing" },
+    IMAGE_FIELD_OPTION(struct create_opts, params),
+    { .name = "force",          .type = SCHEMA_FLAG, FIELD(force), .help = "replace FILE if it exists" },
+    { 0   },
 };
 
 const struct schema image_create_schema = {
@@ -57,11 +45,10 @@ const struct schema image_create_schema = {
     .fields = fields,
 };
 
-/* The SIZE operand, or 0 for the size of the image below. */
-static int parse_size(const struct create_opts *o, const char *text, uint64_t *ret_size,
-                      struct err *err)
+static int prepare(void *obj, char **operands, struct err *err)
 {
-    *ret_size = 0;
+    struct create_opts *o = obj;
+    const char *text = operands[1];
     if (text == NULL && o->backing != NULL) {
         return 0;
     }
@@ -70,22 +57,23 @@ static int parse_size(const struct create_opts *o, const char *text, uint64_t *r
                        _("SIZE is missing (only an image with --backing can take the size of the "
                          "image below)"));
     }
-    if (schema_parse_size(text, ret_size) < 0) {
+    if (schema_parse_size(text, &o->size) < 0) {
         return err_set(err, -EINVAL, _("size '%s' is not a size such as 10G"), text);
     }
-    if (*ret_size == 0) {
+    if (o->size == 0) {
         return err_set(err, -EINVAL, _("size '%s' is too small: 512 bytes at least"), text);
     }
     return 0;
 }
 
-static int create(const struct create_opts *o, const char *path, uint64_t size, struct err *err)
+static int create(void *obj, char **operands, struct err *err)
 {
+    const struct create_opts *o = obj;
     CLEANUP_FREE const char **params = image_strings(&o->params);
     struct blk_create_opts opts = {
-        .path = path,
-        .format = o->format != NULL ? o->format : image_format_of(path),
-        .size = size,
+        .path = operands[0],
+        .format = o->format != NULL ? o->format : image_format_of(operands[0]),
+        .size = o->size,
         .force = o->force,
         .backing = o->backing,
         .backing_format = o->backing_format,
@@ -96,22 +84,14 @@ static int create(const struct create_opts *o, const char *path, uint64_t size, 
 
 int image_create_main(int argc, char **argv)
 {
-    struct err err = ERR_INIT;
+    static const struct image_verb verb = {
+        .name = "create",
+        .schema = &image_create_schema,
+        .min = 1,
+        .max = 2,
+        .prepare = prepare,
+        .work = create,
+    };
     struct create_opts o;
-    char *operands[IMAGE_MAX_OPERANDS] = { NULL };
-    if (cli_wants_help(argc, argv)) {
-        image_print_help("create", &image_create_schema);
-        return CLI_EXIT_OK;
-    }
-    schema_init(&image_create_schema, &o);
-    int code = CLI_EXIT_OK;
-    uint64_t size = 0;
-    if (image_parse(&image_create_schema, &o, argc, argv, operands, 1, 2, &err) < 0 ||
-        parse_size(&o, operands[1], &size, &err) < 0) {
-        code = cli_usage("image create", &err);
-    } else if (create(&o, operands[0], size, &err) < 0) {
-        code = cli_fail("image create", &err);
-    }
-    schema_done(&image_create_schema, &o);
-    return code;
+    return image_run(&verb, &o, argc, argv);
 }

@@ -14,15 +14,9 @@ struct info_opts {
 #define FIELD(member) .offset = offsetof(struct info_opts, member)
 
 static const struct schema_field fields[] = {
-    {.name = "format",
-     .letter = 'f',
-     .arg = "raw|qcow2",
-     .type = SCHEMA_STR,
-     .choices = image_formats,
-     FIELD(format),
-     .help = "the image's format; without it: qcow2 for a name ending in .qcow2, else raw" },
-    { .name = "json",       .type = SCHEMA_FLAG, FIELD(json), .help = "print JSON" },
-    { 0},
+    IMAGE_FIELD_FORMAT(struct info_opts, format),
+    IMAGE_FIELD_JSON(struct info_opts, json),
+    { 0 },
 };
 
 const struct schema image_info_schema = {
@@ -134,10 +128,11 @@ static void collect_item(void *opaque, const struct blk_info_item *item)
     json_object_set_new(object, item->key, json_value(item));
 }
 
-static int info(const struct info_opts *o, const char *path, struct err *err)
+static int info(void *obj, char **operands, struct err *err)
 {
+    const struct info_opts *o = obj;
     struct blk_opts opts = {
-        .path = path,
+        .path = operands[0],
         .format = o->format,
         .read_only = true,
         .no_backing = true,
@@ -165,20 +160,13 @@ static int info(const struct info_opts *o, const char *path, struct err *err)
 
 int image_info_main(int argc, char **argv)
 {
-    struct err err = ERR_INIT;
+    static const struct image_verb verb = {
+        .name = "info",
+        .schema = &image_info_schema,
+        .min = 1,
+        .max = 1,
+        .work = info,
+    };
     struct info_opts o;
-    char *operands[IMAGE_MAX_OPERANDS] = { NULL };
-    if (cli_wants_help(argc, argv)) {
-        image_print_help("info", &image_info_schema);
-        return CLI_EXIT_OK;
-    }
-    schema_init(&image_info_schema, &o);
-    int code = CLI_EXIT_OK;
-    if (image_parse(&image_info_schema, &o, argc, argv, operands, 1, 1, &err) < 0) {
-        code = cli_usage("image info", &err);
-    } else if (info(&o, operands[0], &err) < 0) {
-        code = cli_fail("image info", &err);
-    }
-    schema_done(&image_info_schema, &o);
-    return code;
+    return image_run(&verb, &o, argc, argv);
 }

@@ -4,26 +4,28 @@
 
 #include "cli/image.h"
 
+/* What the SIZE operand asks for. */
+struct change {
+    char sign; /* '+', '-', or 0: `size` is the new size */
+    uint64_t size;
+    const char *text;
+};
+
 struct resize_opts {
     char *format;
     bool shrink;
+    struct change change;
 };
 
 #define FIELD(member) .offset = offsetof(struct resize_opts, member)
 
 static const struct schema_field fields[] = {
-    {.name = "format",
-     .letter = 'f',
-     .arg = "raw|qcow2",
-     .type = SCHEMA_STR,
-     .choices = image_formats,
-     FIELD(format),
-     .help = "the image's format; without it: qcow2 for a name ending in .qcow2, else raw" },
-    { .name = "shrink",
-     .type = SCHEMA_FLAG,
-     FIELD(shrink),
-     .help = "allow a smaller size: what lies behind it is lost" },
-    { 0},
+    IMAGE_FIELD_FORMAT(struct resize_opts, format),
+    {.name = "shrink",
+                                  .type = SCHEMA_FLAG,
+                                  FIELD(shrink),
+                                  .help = "allow a smaller size: what lies behind it is lost" },
+    { 0   },
 };
 
 const struct schema image_resize_schema = {
@@ -32,23 +34,18 @@ const struct schema image_resize_schema = {
     .fields = fields,
 };
 
-/* What the SIZE operand asks for. */
-struct change {
-    char sign; /* '+', '-', or 0: `size` is the new size */
-    uint64_t size;
-    const char *text;
-};
-
-static int parse_change(const char *text, struct change *ret_change, struct err *err)
+static int prepare(void *obj, char **operands, struct err *err)
 {
-    struct change c = { .text = text };
-    if (text[0] == '+' || text[0] == '-') {
-        c.sign = text[0];
+    struct resize_opts *o = obj;
+    struct change c = { .text = operands[1] };
+    if (c.text[0] == '+' || c.text[0] == '-') {
+        c.sign = c.text[0];
     }
-    if (schema_parse_size(text + (c.sign != 0), &c.size) < 0) {
-        return err_set(err, -EINVAL, _("size '%s' is not a size such as 10G, +2G or -512M"), text);
+    if (schema_parse_size(c.text + (c.sign != 0), &c.size) < 0) {
+        return err_set(err, -EINVAL, _("size '%s' is not a size such as 10G, +2G or -512M"),
+                       c.text);
     }
-    *ret_change = c;
+    o->change = c;
     return 0;
 }
 
@@ -70,9 +67,11 @@ static int new_size(const struct change *c, uint64_t old, uint64_t *ret_size, st
     return 0;
 }
 
-static int resize(const struct resize_opts *o, const char *path, const struct change *change,
-                  struct err *err)
+static int resize(void *obj, char **operands, struct err *err)
 {
+    const struct resize_opts *o = obj;
+    const struct change *change = &o->change;
+    const char *path = operands[0];
     struct blk_opts opts = { .path = path, .format = o->format, .no_backing = true };
     struct blk *blk = NULL;
     uint64_t size = 0;
@@ -101,22 +100,14 @@ static int resize(const struct resize_opts *o, const char *path, const struct ch
 
 int image_resize_main(int argc, char **argv)
 {
-    struct err err = ERR_INIT;
+    static const struct image_verb verb = {
+        .name = "resize",
+        .schema = &image_resize_schema,
+        .min = 2,
+        .max = 2,
+        .prepare = prepare,
+        .work = resize,
+    };
     struct resize_opts o;
-    char *operands[IMAGE_MAX_OPERANDS] = { NULL };
-    if (cli_wants_help(argc, argv)) {
-        image_print_help("resize", &image_resize_schema);
-        return CLI_EXIT_OK;
-    }
-    schema_init(&image_resize_schema, &o);
-    int code = CLI_EXIT_OK;
-    struct change change = { 0 };
-    if (image_parse(&image_resize_schema, &o, argc, argv, operands, 2, 2, &err) < 0 ||
-        parse_change(operands[1], &change, &err) < 0) {
-        code = cli_usage("image resize", &err);
-    } else if (resize(&o, operands[0], &change, &err) < 0) {
-        code = cli_fail("image resize", &err);
-    }
-    schema_done(&image_resize_schema, &o);
-    return code;
+    return image_run(&verb, &o, argc, argv);
 }
