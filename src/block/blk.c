@@ -45,6 +45,19 @@ void blk_format_names(char *buf, size_t size)
     }
 }
 
+const char *blk_format_of_name(const char *path)
+{
+    size_t len = strlen(path);
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
+        const char *suffix = classes[i]->suffix;
+        size_t n = suffix == NULL ? 0 : strlen(suffix);
+        if (n > 0 && len > n && strcmp(path + len - n, suffix) == 0) {
+            return classes[i]->name;
+        }
+    }
+    return "raw";
+}
+
 const char *blk_printable(const char *text, char *buf, size_t size)
 {
     size_t used = 0;
@@ -159,9 +172,7 @@ static int pick_format(const struct blk_opts *opts, const struct blk_class **ret
     const char *name = opts->format;
     *ret_guessed = name == NULL;
     if (name == NULL) {
-        size_t len = strlen(opts->path);
-        bool named_qcow2 = len > 6 && strcmp(opts->path + len - 6, ".qcow2") == 0;
-        name = named_qcow2 ? "qcow2" : "raw";
+        name = blk_format_of_name(opts->path);
     }
     *ret_cls = blk_class_find(BLK_KIND_FORMAT, name);
     if (*ret_cls == NULL) {
@@ -174,39 +185,20 @@ static int pick_format(const struct blk_opts *opts, const struct blk_class **ret
     return 0;
 }
 
-static const struct {
-    const char *format;
-    uint32_t offset;
-    uint32_t len;
-    const char *bytes;
-} magics[] = {
-    {"qcow2",      0,    4, "QFI\xfb"         },
-    { "vmdk",      0,    4, "KDMV"            },
-    { "vmdk",      0,    4, "COWD"            },
-    { "vhd",       0,    8, "conectix"        },
-    { "vhdx",      0,    8, "vhdxfile"        },
-    { "vdi",       0x40, 4, "\x7f\x10\xda\xbe"},
-    { "qed",       0,    4, "QED\0"           },
-    { "luks",      0,    6, "LUKS\xba\xbe"    },
-    { "parallels", 0,    8, "WithoutF"        },
-};
-
 /* A guest can write any header it likes into a raw disk. So a format is never guessed from the
  * content; content only makes a guess from the name be refused. */
 static int refuse_magic(struct blk *file, struct err *err)
 {
-    unsigned char head[512];
-    int rc = blk_pread(file, 0, head, sizeof(head)); /* growable: zeroes past the end */
+    const char *format;
+    int rc = blk_probe_node(file, &format);
     if (rc < 0) {
         return err_set_errno(err, rc, "cannot read the first sector");
     }
-    for (size_t i = 0; i < ARRAY_LEN(magics); i++) {
-        if (memcmp(head + magics[i].offset, magics[i].bytes, magics[i].len) == 0) {
-            return err_set(err, -EINVAL,
-                           "no format was given and the content looks like %s; state the format "
-                           "(format=raw if the guest is meant to see these bytes)",
-                           magics[i].format);
-        }
+    if (format != NULL) {
+        return err_set(err, -EINVAL,
+                       "no format was given and the content looks like %s; state the format "
+                       "(format=raw if the guest is meant to see these bytes)",
+                       format);
     }
     return 0;
 }
@@ -282,6 +274,15 @@ const char *blk_format_name(const struct blk *blk)
 uint32_t blk_discard_align(const struct blk *blk)
 {
     return blk->discard_align;
+}
+
+int blk_refuse_snapshot(const struct blk *blk, const struct blk_opts *opts, struct err *err)
+{
+    if (opts->snapshot == NULL) {
+        return 0;
+    }
+    return err_set(err, -EINVAL, "snapshot '%s': the format %s has no snapshots", opts->snapshot,
+                   blk->cls->name);
 }
 
 /* I/O. */

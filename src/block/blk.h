@@ -34,9 +34,9 @@ enum blk_cache {
 
 struct blk_opts {
     const char *path;
-    /* "raw", "qcow2" or NULL. NULL never probes: a name ending in ".qcow2" is qcow2, anything else
-     * is raw, but a "raw" file that begins with another format's magic is refused with the advice
-     * to state format= (a guest can write any header it likes into a raw disk). */
+    /* "raw", "qcow2", ... or NULL. NULL never probes: the name's ending tells
+     * (blk_format_of_name()), but a "raw" file that begins with another format's magic is refused
+     * with the advice to state format= (a guest can write any header it likes into a raw disk). */
     const char *format;
     bool read_only;
     enum blk_cache cache;
@@ -57,6 +57,15 @@ struct blk_opts {
      * "fault:RULE" (docs/block/filters.md). NULL-terminated, or NULL. */
     const char *const *filters;
 };
+
+/* The format that a file of that name has by its ending (".qcow2", ".vmdk", ...); else "raw". */
+const char *blk_format_of_name(const char *path);
+
+/* The format that the file's content looks like, "raw" when it is like none; "ova" for a tar
+ * archive that begins with an OVF descriptor. Only for tools whose user chose the file (import,
+ * info): never for a disk that a guest has written to, since a guest can write any mark into its
+ * disk. Images that only have a mark at the end (fixed VHD) are known by that. */
+MUST_USE int blk_probe(const char *path, const char **ret_format, struct err *err);
 
 /* Opens with the locks that `read_only` asks for: OFD locks, exclusive for writers, shared for
  * readers; -EBUSY names who else has it open where that can be told. May block. */

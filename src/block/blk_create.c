@@ -126,7 +126,11 @@ int blk_create_begin(const struct blk_create_opts *opts, struct blk **ret_blk, s
     const struct blk_class *cls = blk_class_find(BLK_KIND_FORMAT, opts->format);
     CLEANUP_FREE char *work = work_path(opts);
     int rc = 0;
-    if (cls == NULL || cls->create == NULL) {
+    if (cls != NULL && cls->create == NULL) {
+        return err_set(err, -ENOTSUP, "image '%s': images of format %s can only be read",
+                       opts->path, opts->format);
+    }
+    if (cls == NULL) {
         char names[128];
         blk_format_names(names, sizeof(names));
         return err_set(err, -EINVAL, "unknown format '%s' (there are: %s)", opts->format, names);

@@ -64,6 +64,7 @@ enum blk_kind {
 struct blk_class {
     const char *name;
     const char *help;
+    const char *suffix; /* of a format: the ending of file names that means it; optional */
     enum blk_kind kind;
     size_t state_size; /* blk->state: zeroed memory of this size */
 
@@ -144,6 +145,13 @@ struct blk {
 const struct blk_class *blk_class_find(enum blk_kind kind, const char *name);
 /* Names of all formats, for messages: "raw, qcow2". */
 void blk_format_names(char *buf, size_t size);
+
+/* What the content of a protocol node looks like; NULL = nothing known. See blk_probe(). */
+MUST_USE int blk_probe_node(struct blk *file, const char **ret_format);
+
+/* For open() of formats without internal snapshots: -EINVAL when one is asked for. */
+MUST_USE int blk_refuse_snapshot(const struct blk *blk, const struct blk_opts *opts,
+                                 struct err *err);
 
 /* cls->map of `blk`, with the answer BLK_MAP_SLOW where there is none; 0 or a negative errno. */
 MUST_USE int blk_map(struct blk *blk, bool write, uint64_t offset, uint64_t len,

@@ -14,8 +14,9 @@
 static int raw_open(struct blk *blk, const struct blk_opts *opts, const char *arg, struct err *err)
 {
     (void)arg;
-    if (opts->snapshot != NULL) {
-        return err_set(err, -EINVAL, "snapshot '%s': a raw image has no snapshots", opts->snapshot);
+    int rc = blk_refuse_snapshot(blk, opts, err);
+    if (rc < 0) {
+        return rc;
     }
     if (blk->file->size == 0) {
         return err_set(err, -EINVAL,

@@ -16,7 +16,7 @@ static const struct {
 #undef VERB
 };
 
-const char *const image_formats[] = { "raw", "qcow2", NULL };
+const char *const image_formats[] = { "raw", "qcow2", "vdi", "vhd", NULL };
 
 static void print_verbs(FILE *out)
 {
@@ -174,12 +174,6 @@ void image_print_text(const char *text)
             printf("\\x%02x", *p);
         }
     }
-}
-
-const char *image_format_of(const char *path)
-{
-    size_t len = strlen(path);
-    return len > 6 && strcmp(path + len - 6, ".qcow2") == 0 ? "qcow2" : "raw";
 }
 
 const char **image_strings(const struct schema_list *list)

@@ -16,15 +16,15 @@
 #include "cli/image_verbs.def"
 #undef VERB
 
-/* The values of --format and its kind. NULL-terminated. */
+/* The values of --format and its kind, for completion. NULL-terminated. */
 extern const char *const image_formats[];
 
 /* A struct schema_field of several verbs each; `owner` is the type of the verb's struct. */
 #define IMAGE_FIELD_FORMAT(owner, member)                                                          \
     {                                                                                              \
-        .name = "format", .letter = 'f', .arg = "raw|qcow2", .type = SCHEMA_STR,                   \
+        .name = "format", .letter = 'f', .arg = "FORMAT", .type = SCHEMA_STR,                      \
         .choices = image_formats, .offset = offsetof(owner, member),                               \
-        .help = "the image's format; without it: qcow2 for a name ending in .qcow2, else raw"      \
+        .help = "the image's format; without it the ending of the name tells, such as .qcow2"      \
     }
 #define IMAGE_FIELD_OPTION(owner, member)                                                          \
     {                                                                                              \
@@ -70,9 +70,6 @@ void image_format_size(uint64_t bytes, char *buf, size_t len);
 
 /* A text from an image made fit for a terminal: control and non-ASCII bytes as \xNN. */
 void image_print_text(const char *text);
-
-/* The format that a new file of that name gets: "qcow2" for "*.qcow2", else "raw". */
-const char *image_format_of(const char *path);
 
 /* Copies the items of a list of strings into a NULL-terminated array for free(); NULL for an empty
  * list. Aborts on no memory. */

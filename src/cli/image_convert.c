@@ -24,18 +24,18 @@ struct convert_opts {
 static const struct schema_field fields[] = {
     {.name = "from-format",
      .letter = 'f',
-     .arg = "raw|qcow2",
+     .arg = "FORMAT",
      .type = SCHEMA_STR,
      .choices = image_formats,
      FIELD(from_format),
-     .help = "the format of SOURCE; without it: qcow2 for a name ending in .qcow2, else raw" },
+     .help = "the format of SOURCE; without it the ending of the name tells, such as .qcow2" },
     { .name = "to-format",
      .letter = 'O',
-     .arg = "raw|qcow2",
+     .arg = "FORMAT",
      .type = SCHEMA_STR,
      .choices = image_formats,
      FIELD(to_format),
-     .help = "the format of TARGET; without it: qcow2 for a name ending in .qcow2, else raw" },
+     .help = "the format of TARGET; without it the ending of the name tells, such as .qcow2" },
     IMAGE_FIELD_OPTION(struct convert_opts, params),
     { .name = "snapshot",
      .letter = 's',
@@ -151,7 +151,7 @@ static int convert(void *obj, char **operands, struct err *err)
     };
     struct blk_create_opts dst = {
         .path = operands[1],
-        .format = o->to_format != NULL ? o->to_format : image_format_of(operands[1]),
+        .format = o->to_format != NULL ? o->to_format : blk_format_of_name(operands[1]),
         .force = o->force,
         .params = params,
     };

@@ -29,7 +29,7 @@ static const struct schema_field fields[] = {
                                   .help = "qcow2: the image below; a relative name starts at the new image's folder" },
     { .name = "backing-format",
                                   .letter = 'F',
-                                  .arg = "raw|qcow2",
+                                  .arg = "FORMAT",
                                   .type = SCHEMA_STR,
                                   .choices = image_formats,
                                   FIELD(backing_format),
@@ -72,7 +72,7 @@ static int create(void *obj, char **operands, struct err *err)
     CLEANUP_FREE const char **params = image_strings(&o->params);
     struct blk_create_opts opts = {
         .path = operands[0],
-        .format = o->format != NULL ? o->format : image_format_of(operands[0]),
+        .format = o->format != NULL ? o->format : blk_format_of_name(operands[0]),
         .size = o->size,
         .force = o->force,
         .backing = o->backing,

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 static const char *const engines[] = { "auto", "kvm", "soft", NULL };
-static const char *const formats[] = { "raw", "qcow2", NULL };
+static const char *const formats[] = { "raw", "qcow2", "vdi", "vhd", NULL };
 static const char *const caches[] = { "writeback", "none", "unsafe", NULL };
 static const char *const on_off[] = { "on", "off", NULL };
 static const char *const log_levels[] = { "error", "warn", "info", "debug", "trace", NULL };
@@ -33,12 +33,12 @@ static const struct schema_field disk_fields[] = {
      .complete = "file",
      .help = "the image" },
     { .name = "format",
-     .arg = "raw|qcow2",
+     .arg = "FORMAT",
      .type = SCHEMA_STR,
      .choices = formats,
      DISK(format),
-     .help = "its format; without it a name ending in .qcow2 is qcow2, any other raw, and nothing "
-              "is ever guessed from the content" },
+     .help = "its format: raw, qcow2, vmdk, vdi, vhd or vhdx; without it the ending of the name "
+              "tells (other endings: raw), and nothing is ever guessed from the content" },
     { .name = "readonly",
      .type = SCHEMA_FLAG,
      DISK(readonly),
@@ -69,7 +69,9 @@ static int disk_check(const void *obj, struct err *err)
 {
     const struct vmconfig_disk *d = obj;
     if (d->format != NULL && str_one_of(d->format, formats) < 0) {
-        return err_set(err, -EINVAL, "format: '%s' is unknown: give one of raw, qcow2", d->format);
+        return err_set(err, -EINVAL,
+                       "format: '%s' is unknown: give one of raw, qcow2, vmdk, vdi, vhd, vhdx",
+                       d->format);
     }
     if (d->serial != NULL && strlen(d->serial) > 20) {
         return err_set(err, -EINVAL, "serial: '%s' has %zu characters: 20 at most", d->serial,

@@ -83,7 +83,7 @@ def test_info(tmp_path):
     (['create', 'x.img', '0'], 2, "'0'"),
     (['create', 'x.img', '1G', '2G'], 2, "'2G'"),
     (['create', '--colour', 'red', 'x.img', '1G'], 2, 'colour'),
-    (['create', '--format', 'vmdk', 'x.img', '1G'], 1, "'vmdk'"),
+    (['create', '--format', 'qed', 'x.img', '1G'], 1, "'qed'"),
     (['create', 'x.img', '1000'], 1, '1000'),
     (['create', '-o', 'shape=round', 'x.img', '1G'], 1, 'shape=round'),
     (['create', 'no/such/dir/x.img', '1G'], 3, 'no/such/dir/x.img'),

@@ -238,6 +238,7 @@ static int fmt_qcow2_close(struct blk *blk)
 const struct blk_class fmt_qcow2_class = {
     .name = "qcow2",
     .help = "QEMU's copy-on-write format, versions 2 and 3",
+    .suffix = ".qcow2",
     .kind = BLK_KIND_FORMAT,
     .state_size = sizeof(struct qcow2),
     .open = fmt_qcow2_open,
