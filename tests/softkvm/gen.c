@@ -54,9 +54,32 @@ static uint64_t value(void)
     }
 }
 
-static uint64_t window(void)
+/* Well inside of the window. */
+static uint64_t window_safe(void)
 {
     return OR_WIN + 256 + (or_rnd() >> 16) % (OR_WIN_SIZE - 512);
+}
+
+/* Mostly inside; now and then across the border of two pages, of the read-only page, or of what is
+ * mapped. */
+static uint64_t window(void)
+{
+    uint64_t back = (or_rnd() >> 22) % 36;
+
+    switch ((or_rnd() >> 16) % 32) {
+    case 0:
+    case 1:
+    case 2:
+        return OR_WIN + 4096 - back;
+    case 3:
+        return OR_RO - back;
+    case 4:
+        return OR_RO + 4096 - back;
+    case 5:
+        return OR_WIN - back / 2;
+    default:
+        return window_safe();
+    }
 }
 
 struct bytes {
@@ -110,6 +133,16 @@ static void put_modrm(struct bytes *b, const struct sk_row *row)
     }
 }
 
+/* FS is the C library's here; the other four have base 0 in 64-bit code. */
+static void put_segment(struct bytes *b)
+{
+    static const uint8_t seg[] = { 0x65, 0x65, 0x65, 0x26, 0x2e, 0x36, 0x3e };
+
+    if (one_in(12)) {
+        put(b, seg[(or_rnd() >> 27) % sizeof(seg)], 1);
+    }
+}
+
 static void put_vex(struct bytes *b, const struct sk_row *row)
 {
     static const uint8_t pp[] = { [P_NO] = 0, [P_66] = 1, [P_F3] = 2, [P_F2] = 3 };
@@ -117,6 +150,15 @@ static void put_vex(struct bytes *b, const struct sk_row *row)
     uint8_t l = row->vex & V_L1 ? 1 : row->vex & V_L0 ? 0 : one_in(2);
     uint8_t v = row->vex & V_NOV ? 15 : (uint8_t)(or_rnd() >> 18) & 15;
 
+    if (one_in(16)) {
+        put(b, 0x67, 1);
+    }
+    put_segment(b);
+    if (row->map == M_V1 && !w && one_in(2)) {
+        put(b, 0xc5, 1);
+        put(b, (or_rnd() & 0x80) | v << 3 | l << 2 | pp[row->pfx], 1);
+        return;
+    }
     put(b, 0xc4, 1);
     put(b, (or_rnd() & 0xe0) | (unsigned)(row->map - M_V1 + 1), 1);
     put(b, (unsigned)w << 7 | v << 3 | l << 2 | pp[row->pfx], 1);
@@ -129,7 +171,9 @@ static void put_prefixes(struct bytes *b, const struct sk_row *row)
     if (one_in(16)) {
         put(b, 0x67, 1);
     }
-    if ((row->pfx == P_ANY || row->pfx >= P_NF) && one_in(4)) {
+    put_segment(b);
+    /* 66 on near branches: AMD cuts RIP to 16 bits, Intel ignores it, and so do we. */
+    if ((row->pfx == P_ANY || row->pfx >= P_NF) && one_in(4) && !(row->attr & (A_F64 | A_END))) {
         put(b, 0x66, 1);
     }
     if (row->pfx == P_66) {
@@ -158,23 +202,47 @@ static void put_prefixes(struct bytes *b, const struct sk_row *row)
     }
 }
 
-/* What must not run in the sandbox or has no result to compare. */
-static bool excluded(const struct sk_row *row)
+/* Why a row is left out; NULL if it is not. */
+const char *or_excluded(const struct sk_row *row)
 {
-    static const char *const names[] = { "PUSHF", "FENCE" };
+    static const struct {
+        const char *name, *why;
+    } names[] = {
+        {"SYSCALL",   "enters the host's kernel"                                },
+        { "SYSENTER", "enters the host's kernel"                                },
+        { "SYSEXIT",  "#UD in AMD's long mode, #GP in Intel's"                  },
+        { "VMCALL",   "enters the host's hypervisor"                            },
+        { "VMMCALL",  "enters the host's hypervisor"                            },
+        { "CPUID",    "the guest's model is another by design"                  },
+        { "INT",      "some hosts keep vectors for themselves"                  },
+        { "RDPMC",    "counts the host's events"                                },
+        { "SGDT",     "shows the host's tables, or what its kernel says instead"},
+        { "SIDT",     "shows the host's tables, or what its kernel says instead"},
+        { "SLDT",     "shows the host's tables, or what its kernel says instead"},
+        { "STR",      "shows the host's tables, or what its kernel says instead"},
+        { "SMSW",     "shows the host's CR0, or what its kernel says instead"   },
+        { "LFS",      "FS is the C library's"                                   },
+        { "LGS",      "would lose the GS base of later cases"                   },
+        { "RDFSBASE", "FS is the C library's"                                   },
+        { "WRFSBASE", "FS is the C library's"                                   },
+        { "WRGSBASE", "would lose the GS base of later cases"                   },
+    };
 
-    if (row->attr & (A_NOORACLE | A_PRIV | A_I64 | A_END)) {
-        return true;
+    if (row->attr & A_I64) {
+        return "does not exist in 64-bit mode";
     }
-    if (row->map == M_0F && row->opcode == 0x0d) {
-        return true; /* its register form is #UD for AMD, NOP for Intel */
+    if (row->map == M_0F && row->opcode == 0x0d && !(row->ext & X_MEMONLY)) {
+        return "its register form is #UD for AMD, NOP for Intel";
+    }
+    if (row->op[0] == O_FFS || row->op[0] == O_FGS) {
+        return row->name[1] == 'O' ? "FS and GS are needed" : NULL; /* POP, not PUSH */
     }
     for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcmp(row->name, names[i]) == 0) {
-            return true;
+        if (strcmp(row->name, names[i].name) == 0) {
+            return names[i].why;
         }
     }
-    return false;
+    return NULL;
 }
 
 static void make_vectors(struct sk_xsave *x)
@@ -224,6 +292,130 @@ static void make_x87(struct sk_xsave *x)
     x->fcw = (uint16_t)(0x7f | ((or_rnd() >> 30) & 0xf00));
     x->fsw = (uint16_t)((or_rnd() >> 33) & 0x7f00);
     x->ftw = one_in(4) ? (uint8_t)(or_rnd() >> 40) : 0xff;
+    if (one_in(8)) {
+        x->fcw &= (uint16_t)((or_rnd() >> 27) | 0xffc0); /* exceptions not masked */
+    }
+}
+
+static const uint16_t selectors[] = { 0x2b, 0x2b, 0x33, 0x33, 0x33, 0, 3, 0x28, 0xffb };
+
+static uint16_t selector(void)
+{
+    return selectors[(or_rnd() >> 23) % ARRAY_LEN(selectors)];
+}
+
+/* An address to jump to: INT3s stand there. */
+static uint64_t target(void)
+{
+    return OR_INSN + 64 + (or_rnd() >> 21) % 512;
+}
+
+static uint64_t flags(void)
+{
+    return 0x202 | (or_rnd() & 0x8d5) | (one_in(3) ? 0x400 : 0) | (one_in(8) ? 0x40000 : 0);
+}
+
+static void put_win(struct or_state *s, uint64_t at, uint64_t v, unsigned size)
+{
+    if (at - OR_WIN <= OR_WIN_SIZE - size) {
+        memcpy(s->win + (at - OR_WIN), &v, size);
+    }
+}
+
+static bool is(const struct or_case *k, const char *name)
+{
+    return strcmp(k->row->name, name) == 0;
+}
+
+static uint64_t seg_base(const struct sk_insn *in)
+{
+    return in->seg == SK_GS ? OR_GS_BASE : 0;
+}
+
+uint64_t or_operand(const struct or_case *k)
+{
+    const struct sk_insn *in = &k->in;
+    uint64_t ea = (uint64_t)(int64_t)in->disp;
+
+    ea += in->base == SK_RIP ? OR_INSN + k->len : in->base < 16 ? k->init.r[in->base] : 0;
+    ea += in->index < 16 ? k->init.r[in->index] << in->scale : 0;
+    ea = ea << in->ash >> in->ash;
+    return ea + seg_base(in);
+}
+
+/* Branches, returns, selectors: what they take from registers and memory must mean something. */
+static void make_targets(struct or_case *k)
+{
+    struct or_state *s = &k->init;
+    const struct sk_insn *in = &k->in;
+    uint64_t sp = s->r[SK_RSP] = window_safe() & ~UINT64_C(7);
+    unsigned w = in->osize;
+
+    if (is(k, "RET")) {
+        put_win(s, sp, target(), 8);
+    } else if (is(k, "RETF")) {
+        put_win(s, sp, target(), w);
+        put_win(s, sp + w, selector(), w);
+    } else if (is(k, "IRET")) {
+        uint64_t frame[5] = { target(), selector(), flags(), window_safe(), selector() };
+
+        for (unsigned i = 0; i < 5; i++) {
+            put_win(s, sp + i * w, frame[i], w);
+        }
+    } else if (is(k, "POPF")) {
+        put_win(s, sp, flags(), 8);
+    } else if (in->flags & SK_IN_MEM) {
+        /* AMD wants far pointers aligned to 8, SDM 3A table 6-7 to 2 or 4 */
+        uint64_t at = or_operand(k);
+        bool far = (k->row->op[0] == O_Mp || k->row->op[1] == O_Mp);
+
+        s->rflags &= far ? ~UINT64_C(0x40000) : ~UINT64_C(0);
+        put_win(s, at, target(), far ? w : 8);
+        put_win(s, at + (far ? w : 0), selector(), far || k->row->op[0] != O_Ev ? 2 : 0);
+    } else if (in->rm != SK_RSP || !(k->row->attr & A_F64)) {
+        s->r[in->rm] = k->row->attr & A_F64 ? target() : selector();
+    }
+}
+
+static bool wants_targets(const struct or_case *k)
+{
+    static const char *const names[] = { "RET", "RETF", "IRET", "POPF", "CALLF", "JMPF",
+                                         "LSS", "VERR", "VERW", "LAR",  "LSL" };
+
+    if ((k->row->attr & A_F64) && k->row->op[0] == O_Ev) {
+        return true;
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+        if (is(k, names[i])) {
+            return true;
+        }
+    }
+    return k->row->op[0] == O_Sw;
+}
+
+/* An image XRSTOR and FXRSTOR can load, in front of the address. */
+static void make_image(struct or_case *k)
+{
+    struct or_state *s = &k->init;
+    const struct sk_insn *in = &k->in;
+    bool aligned = !one_in(8);
+
+    s->r[SK_RDX] = 0;
+    s->r[SK_RAX] = (or_rnd() >> 30) & 7;
+    if (in->base < 16 && in->base != in->index && in->base != SK_RAX && in->base != SK_RDX) {
+        uint64_t at = OR_WIN + 512 + ((or_rnd() >> 33) % 64) * 64 + (aligned ? 0 : 4);
+        struct sk_xsave x;
+
+        make_vectors(&x);
+        make_x87(&x);
+        x.mxcsr = 0x1f80 | (uint32_t)((or_rnd() >> 30) & (one_in(8) ? 0x1e040 : 0xe040));
+        x.xstate_bv = (or_rnd() >> 31) & (one_in(16) ? 15 : 7);
+        s->r[in->base] += at - or_operand(k);
+        if (in->ash == 32) {
+            s->r[in->base] = (uint32_t)s->r[in->base];
+        }
+        memcpy(s->win + (at - OR_WIN), &x, sizeof(x));
+    }
 }
 
 static void make_state(struct or_case *k)
@@ -231,18 +423,24 @@ static void make_state(struct or_case *k)
     struct or_state *s = &k->init;
     const struct sk_insn *in = &k->in;
 
+    make_window(s);
     for (unsigned i = 0; i < 16; i++) {
         s->r[i] = one_in(4) ? window() : value();
     }
-    s->r[SK_RSP] = window();
+    s->r[SK_RSP] = window_safe();
     s->r[SK_RBP] = one_in(2) ? window() : s->r[SK_RBP];
     if (k->row->attr & A_STR) {
-        s->r[SK_RSI] = window();
-        s->r[SK_RDI] = window();
+        s->r[SK_RSI] = window() - seg_base(in);
+        /* with two operands at fault, which is told of is the processor's choice */
+        s->r[SK_RDI] = one_in(2) ? window_safe() : window();
+        if (s->r[SK_RDI] - OR_WIN < 256 || s->r[SK_RDI] - OR_WIN > OR_WIN_SIZE - 512) {
+            s->r[SK_RSI] = window_safe() - seg_base(in);
+        }
         s->r[SK_RCX] = (or_rnd() >> 20) % 40;
     }
     if (strstr(k->row->name, "MASKMOVQ") || strstr(k->row->name, "MASKMOVDQU")) {
-        s->r[SK_RDI] = window(); /* faults under a clear mask are up to the implementation */
+        /* faults under a clear mask are up to the implementation */
+        s->r[SK_RDI] = window_safe() - seg_base(in);
     }
     if (strcmp(k->row->name, "XLAT") == 0) {
         s->r[SK_RBX] = window();
@@ -258,20 +456,63 @@ static void make_state(struct or_case *k)
 
         if (in->base != in->index) {
             s->r[in->base] = (one_in(2) ? window() & ~UINT64_C(15) : window()) - idx -
-                             (uint64_t)(int64_t)in->disp;
+                             (uint64_t)(int64_t)in->disp - seg_base(in);
         }
     } else if ((in->flags & SK_IN_MEM) && in->index < 16 && !one_in(8)) {
         s->r[in->index] = (or_rnd() >> 30) & 63;
     }
-    s->rflags = 0x202 | (or_rnd() & 0x8d5) | (one_in(3) ? 0x400 : 0);
+    s->rflags = flags();
     make_vectors(&s->xs);
     if (k->row->map == M_1) {
         make_x87(&s->xs);
     }
     if (one_in(4)) {
         s->xs.mxcsr = 0x1f80 | (uint32_t)((or_rnd() >> 30) & 0xe040);
+    } else if (one_in(8)) {
+        s->xs.mxcsr = (uint32_t)((or_rnd() >> 30) & 0xffff); /* exceptions not masked */
     }
-    make_window(s);
+    if (wants_targets(k)) {
+        make_targets(k);
+    } else if (strncmp(k->row->name, "FX", 2) == 0) {
+        s->rflags &= ~UINT64_C(0x40000); /* misaligned: #AC or #GP, as the processor likes */
+    } else if (strstr(k->row->name, "XSAVE") || strstr(k->row->name, "XRSTOR")) {
+        make_image(k);
+    }
+}
+
+/* Single instances that may not run, or on which processors differ. */
+static bool runs_here(const struct or_case *k)
+{
+    bool far = k->row->op[0] == O_Mp || k->row->op[1] == O_Mp;
+
+    if (k->row->op[0] == O_Sw && k->in.reg >= SK_FS) {
+        return false; /* FS and GS are needed */
+    }
+    if (far && (k->in.flags & SK_IN_W)) {
+        return false; /* AMD ignores REX.W there */
+    }
+    if ((k->row->op[0] & 0xff00) == K_J && k->in.imm + k->len < k->len) {
+        return false; /* into its own bytes, or for ever */
+    }
+    if (k->branch && k->row->op[0] == O_Ev && !(k->in.flags & SK_IN_MEM) && k->in.rm == SK_RSP) {
+        return false;
+    }
+    return true;
+}
+
+/* What the instruction finds in memory must be what was put there. */
+static bool finds_it(struct or_case *k)
+{
+    uint64_t at = or_operand(k) - (OR_WIN - 16);
+    bool around = at < OR_WIN_SIZE + 4096 + 16, inside = at >= 16 && at < OR_WIN_SIZE;
+
+    if (strstr(k->row->name, "LDMXCSR")) {
+        if (inside) {
+            k->init.win[at - 16 + 2] &= 0xfd; /* AMD has a bit 17 */
+        }
+        return inside || !around;
+    }
+    return !k->branch || !(k->in.flags & SK_IN_MEM) || inside || !around;
 }
 
 bool or_make(struct or_case *k, const struct sk_row *row, const uint32_t *features)
@@ -280,7 +521,7 @@ bool or_make(struct or_case *k, const struct sk_row *row, const uint32_t *featur
     struct bytes b = { .p = k->insn };
     int len;
 
-    if (excluded(row)) {
+    if (or_excluded(row)) {
         return false;
     }
     for (unsigned i = 0; i < sizeof(k->insn); i++) {
@@ -295,12 +536,21 @@ bool or_make(struct or_case *k, const struct sk_row *row, const uint32_t *featur
     if (row->ext) {
         put_modrm(&b, row);
     }
+    if (row->op[0] == O_Iw) { /* RET n: not far off */
+        put(&b, (or_rnd() >> 20) & 0x1f8, 2);
+    } else if (row->op[0] == O_Jz) { /* stays in the page */
+        put(&b, (uint64_t)(int64_t)((int)((or_rnd() >> 20) % 2048) - 1024), 4);
+    }
     len = sk_decode(&k->in, k->insn, 15, &env);
     if (len < 0 || sk_rows[k->in.row].h != row->h) {
         return false;
     }
     k->len = (unsigned)len;
     k->row = &sk_rows[k->in.row];
+    k->branch = k->row->attr & (A_END | A_F64);
+    if (!runs_here(k)) {
+        return false;
+    }
     make_state(k);
-    return true;
+    return finds_it(k);
 }

@@ -22,7 +22,7 @@ enum {
 
 static uint8_t low[LOW] __attribute__((aligned(4096)));
 static uint8_t code_page[4096] __attribute__((aligned(4096)));
-static uint8_t window[OR_WIN_SIZE] __attribute__((aligned(4096)));
+static uint8_t window[OR_WIN_SIZE + 4096] __attribute__((aligned(4096)));
 static uint8_t pio[4096];
 static const struct sk_vm_ops ops;
 static struct sk_vm vm = { .ops = &ops };
@@ -48,6 +48,10 @@ static void guest_tables(void)
     for (unsigned i = 0; i < OR_WIN_SIZE / 4096; i++) {
         pt(5)[i] = (OR_WIN + i * 4096u) | 0x67;
     }
+    pt(5)[OR_WIN_SIZE / 4096] = OR_RO | 0x65;
+    for (unsigned i = 0; i < 4096; i++) {
+        window[OR_WIN_SIZE + i] = or_ro_byte(i);
+    }
 }
 
 static void guest_idt(void)
@@ -56,13 +60,16 @@ static void guest_idt(void)
     uint64_t sp = KSTACK;
 
     g[1] = UINT64_C(0x00209b0000000000);
+    g[5] = UINT64_C(0x00cff3000000ffff); /* as Linux has them for user code */
+    g[6] = UINT64_C(0x00affb000000ffff);
     memcpy(low + TSS + 4, &sp, 8);
     memcpy(low + TSS + 36, &sp, 8);
+    low[TSS + 0x66] = 0x68; /* no I/O permission map */
     for (unsigned v = 0; v < 32; v++) {
         uint64_t off = HANDLERS + 16 * v;
-        uint64_t lo = off | 8u << 16 | UINT64_C(0xee01) << 32; /* DPL 3, IST 1 */
+        uint64_t attr = v == 3 || v == 4 ? 0xee : 0x8e; /* INT3 and INTO are for everyone */
+        uint64_t lo = (off & 0xffff) | 8u << 16 | attr << 40 | UINT64_C(1) << 32; /* IST 1 */
 
-        lo = (off & 0xffff) | 8u << 16 | UINT64_C(0xee) << 40 | UINT64_C(1) << 32;
         memcpy(low + IDT + 16 * v, &lo, 8);
         low[off] = 0xf4;
     }
@@ -77,7 +84,7 @@ void or_guest_init(void)
     m->n = 3;
     m->slot[0] = (struct sk_slot){ .gpa = 0, .size = LOW, .host = low };
     m->slot[1] = (struct sk_slot){ .gpa = OR_CODE, .size = 4096, .host = code_page };
-    m->slot[2] = (struct sk_slot){ .gpa = OR_WIN, .size = OR_WIN_SIZE, .host = window };
+    m->slot[2] = (struct sk_slot){ .gpa = OR_WIN, .size = sizeof(window), .host = window };
     atomic_store(&vm.memmap, m);
     c = sk_vcpu_new(&vm, 0, pio);
     if (!c || n < 0 || sk_cpuid_set(c, e, (unsigned)n) < 0) {
@@ -88,11 +95,11 @@ void or_guest_init(void)
     memset(code_page, 0xcc, sizeof(code_page));
     c->cr3 = PT;
     c->cr4 = 0x50620; /* PAE, OSFXSR, OSXMMEXCPT, OSXSAVE, FSGSBASE */
-    c->cr0 = 0x80010033;
+    c->cr0 = 0x80050033;
     c->efer = 0xd01;
     c->xcr0 = 7;
     c->gdtr = (struct sk_dtable){ .base = GDT, .limit = 0x3f };
-    c->idtr = (struct sk_dtable){ .base = IDT, .limit = 0x1ff };
+    c->idtr = (struct sk_dtable){ .base = IDT, .limit = 0xfff };
     c->seg[SK_TR] = (struct sk_seg){ .sel = 0x10, .base = TSS, .limit = 0x67, .attr = 0x8b };
 }
 
@@ -106,6 +113,7 @@ void or_guest_run(const struct or_case *k, struct or_state *ret)
     uint8_t *p = code_page + (OR_INSN - OR_CODE);
     uint64_t frame[6] = { 0 }, rip;
     int vec, tries = 0;
+    unsigned coded;
 
     memset(p, 0xcc, 32);
     memcpy(p, k->insn, k->len);
@@ -114,6 +122,7 @@ void or_guest_run(const struct or_case *k, struct or_state *ret)
     for (unsigned i = 0; i < SK_NSEGS; i++) {
         c->seg[i] = (struct sk_seg){ .attr = SK_ATTR_NULL };
     }
+    c->seg[SK_GS].base = OR_GS_BASE;
     c->seg[SK_CS] = (struct sk_seg){ .sel = 0x33, .limit = 0xffffffff, .attr = 0xa0fb };
     c->seg[SK_SS] = (struct sk_seg){ .sel = 0x2b, .limit = 0xffffffff, .attr = 0xc0f3 };
     c->cpl = 3;
@@ -133,12 +142,19 @@ void or_guest_run(const struct or_case *k, struct or_state *ret)
         return;
     }
     memcpy(frame, low + c->r[SK_RSP], sizeof(frame));
-    /* An error code lies below the frame of some vectors. */
-    rip = frame[vec == 8 || (vec >= 10 && vec <= 14) || vec == 17];
-    ret->rflags = frame[2 + (vec == 8 || (vec >= 10 && vec <= 14) || vec == 17)];
-    ret->r[SK_RSP] = frame[3 + (vec == 8 || (vec >= 10 && vec <= 14) || vec == 17)];
-    ret->vec = vec == 3 && rip == OR_INSN + k->len + 1 ? -1 : vec;
-    if (vec != 3 && rip != OR_INSN) {
-        ret->vec = 2000 + vec; /* a fault must point at the instruction */
+    coded = vec == 8 || (vec >= 10 && vec <= 14) || vec == 17; /* an error code lies below */
+    rip = frame[coded];
+    ret->rflags = frame[2 + coded];
+    ret->r[SK_RSP] = frame[3 + coded];
+    ret->vec = vec;
+    ret->rip = rip;
+    ret->err = coded ? frame[0] : 0;
+    ret->cr2 = vec == 14 ? c->cr2 : 0;
+    if (vec == 14 && c->cr2 < LOW) {
+        ret->err &= ~UINT64_C(1); /* the host has nothing there, we our tables */
+    }
+    if (vec == 3 && (k->branch || rip == OR_INSN + k->len + 1)) {
+        ret->vec = -1;
+        ret->rip--;
     }
 }

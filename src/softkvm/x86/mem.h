@@ -28,7 +28,13 @@
 #include "softkvm/x86/decode.h"
 #include "softkvm/x86/fault.h"
 
-enum sk_access { SK_ACC_READ = 0, SK_ACC_WRITE = 1, SK_ACC_EXEC = 2, SK_ACC_SYS = 4 };
+enum sk_access {
+    SK_ACC_READ = 0,
+    SK_ACC_WRITE = 1,
+    SK_ACC_EXEC = 2,
+    SK_ACC_SYS = 4,
+    SK_ACC_NOAC = 8 /* never #AC: masked moves */
+};
 
 /* The linear address of `size` bytes at seg:off after the segment checks; the slow half of
  * sk_seg_lin. #GP, or #SS for SS. */
@@ -47,8 +53,9 @@ uint8_t *sk_ptr(struct sk_vcpu *c, uint64_t lin, unsigned size, bool write, unsi
 void sk_split_lock(struct sk_vcpu *c);
 void sk_split_unlock(struct sk_vcpu *c);
 
-/* True if EFLAGS.AC, CR0.AM and CPL 3 ask for alignment checks: then no TLB entry matches
- * misaligned accesses, see sk_align_check. */
+/* #AC if EFLAGS.AC, CR0.AM and CPL 3 ask for alignment checks (then no TLB entry matches) and `lin`
+ * is misaligned for `size`: 16 bytes at most, 8 for 80-bit numbers. Before page faults, as AMD's
+ * processors have it, but behind the check for a canonical address. */
 void sk_align_check(struct sk_vcpu *c, uint64_t lin, unsigned size);
 
 static inline uint64_t sk_seg_lin(struct sk_vcpu *c, unsigned seg, uint64_t off, unsigned size,

@@ -144,15 +144,21 @@ static _Noreturn void tlb_noncanonical(struct sk_vcpu *c, uint64_t lin, unsigned
 }
 
 /* Checks and translates one access within a page. Host pointer, or NULL for device memory. */
+static bool tlb_canonical(const struct sk_vcpu *c, uint64_t lin)
+{
+    return !sk_lma(c) || (uint64_t)((int64_t)(lin << 16) >> 16) == lin;
+}
+
 static uint8_t *tlb_resolve(struct sk_vcpu *c, uint64_t lin, unsigned acc, struct sk_xlat *ret)
 {
     bool user = c->cpl == 3 && !(acc & SK_ACC_SYS);
     uint32_t err;
     uint8_t *p;
 
-    if (sk_lma(c) && (uint64_t)((int64_t)(lin << 16) >> 16) != lin) {
+    if (!tlb_canonical(c, lin)) {
         tlb_noncanonical(c, lin, acc);
     }
+    acc &= ~(unsigned)SK_ACC_NOAC;
     err = sk_walk(c, lin, acc, user, ret);
     if (err) {
         sk_raise_pf(c, lin, err & ~BIT(31));
@@ -179,8 +185,10 @@ static void tlb_store(struct sk_vcpu *c, uint64_t lin, uint8_t *p, unsigned size
 
 void sk_align_check(struct sk_vcpu *c, uint64_t lin, unsigned size)
 {
-    if (UNLIKELY(c->rtlb == &c->tlb_r[SK_TLB_EMPTY]) && (lin & (size - 1)) && size <= 8 &&
-        c->cpl == 3 && (c->eflags & SK_FL_AC) && (c->cr0 & BIT(18))) {
+    unsigned align = size == 10 ? 8 : MIN(size & -size, 16u);
+
+    if (UNLIKELY(c->rtlb == &c->tlb_r[SK_TLB_EMPTY]) && (lin & (align - 1)) && c->cpl == 3 &&
+        tlb_canonical(c, lin) && (c->eflags & SK_FL_AC) && (c->cr0 & BIT(18))) {
         sk_raise_err(c, SK_AC, 0);
     }
 }
@@ -213,8 +221,10 @@ void sk_ld_slow(struct sk_vcpu *c, uint64_t lin, void *buf, unsigned size, unsig
     const uint8_t *p[2] = { NULL };
 
     if (!(acc & SK_ACC_SYS)) {
-        sk_align_check(c, lin, size);
         tlb_watch(c, lin, size, acc & SK_ACC_WRITE);
+    }
+    if (!(acc & (SK_ACC_SYS | SK_ACC_NOAC))) {
+        sk_align_check(c, lin, size);
     }
     p[0] = tlb_resolve(c, lin, acc, &x[0]);
     if (n1 < size) {
@@ -267,8 +277,10 @@ void sk_st_slow(struct sk_vcpu *c, uint64_t lin, const void *buf, unsigned size,
     uint8_t *p[2] = { NULL };
 
     if (!(acc & SK_ACC_SYS)) {
-        sk_align_check(c, lin, size);
         tlb_watch(c, lin, size, acc & SK_ACC_WRITE);
+    }
+    if (!(acc & (SK_ACC_SYS | SK_ACC_NOAC))) {
+        sk_align_check(c, lin, size);
     }
     p[0] = tlb_resolve(c, lin, acc, &x[0]);
     if (n1 < size) {
@@ -285,8 +297,8 @@ void *sk_rmw_slow(struct sk_vcpu *c, uint64_t lin, unsigned size)
     struct sk_xlat x;
     uint8_t *p;
 
-    sk_align_check(c, lin, size);
     tlb_watch(c, lin, size, true);
+    sk_align_check(c, lin, size);
     p = tlb_resolve(c, lin, SK_ACC_WRITE, &x);
     if ((lin & 4095) + size > 4096) {
         struct sk_xlat x2;
@@ -315,8 +327,8 @@ uint8_t *sk_ptr(struct sk_vcpu *c, uint64_t lin, unsigned size, bool write, unsi
     if ((lin ^ e->tag) < 4096) {
         return e->host + (lin ^ e->tag);
     }
-    sk_align_check(c, lin, size);
     tlb_watch(c, lin, size, write);
+    sk_align_check(c, lin, size);
     p = tlb_resolve(c, lin, write ? SK_ACC_WRITE : SK_ACC_READ, &x);
     if (p && write) {
         tlb_store(c, lin, p, size, SK_ACC_WRITE, &x);

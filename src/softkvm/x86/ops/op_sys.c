@@ -89,7 +89,7 @@ OP(op_verr)
     struct sk_desc d;
     bool ok = (sel & ~3u) && sk_desc_read(c, sel, &d) && sk_desc_s(&d) && sys_visible(c, &d, sel);
 
-    if (ok && in->reg == 5) { /* VERW */
+    if (ok && (in->reg & 7) == 5) { /* VERW */
         ok = !sk_desc_code(&d) && (sk_desc_type(&d) & 2);
     } else if (ok) {
         ok = !sk_desc_code(&d) || (sk_desc_type(&d) & 2);

@@ -9,7 +9,14 @@
 #include "softkvm/x86/hostexec.h"
 #include "softkvm/x86/ops/ops.h"
 
-enum { MXCSR_MASKS = 0x1f80, MXCSR_FLAGS = 0x3f };
+enum {
+    MXCSR_FLAGS = 0x3f,
+    MXCSR_BEFORE = 0x07, /* IE, DE, ZE: found before anything is computed */
+    MXCSR_UE = 0x10,
+    MXCSR_UM = 0x800,
+    MXCSR_MASKS = 0x1f80,
+    MXCSR_FZ = 0x8000
+};
 
 static void vec_get(const struct sk_vcpu *c, unsigned n, uint8_t *to)
 {
@@ -157,10 +164,13 @@ static void vec_gather_operands(struct sk_vcpu *c, const struct sk_insn *in,
  * unmasked. */
 static void vec_exceptions(struct sk_vcpu *c, const struct sk_hx *hx)
 {
-    uint32_t raised = hx->mxcsr_out & MXCSR_FLAGS;
+    uint32_t raised = hx->mxcsr_out & MXCSR_FLAGS, open = ~(c->xs.mxcsr >> 7) & MXCSR_FLAGS;
 
+    if (raised & open & MXCSR_BEFORE) {
+        raised &= MXCSR_BEFORE; /* nothing was computed */
+    }
     c->xs.mxcsr |= raised;
-    if (raised & ~(c->xs.mxcsr >> 7)) {
+    if (raised & open) {
         sk_raise(c, c->cr4 & SK_CR4_OSXMMEXCPT ? SK_XM : SK_UD);
     }
 }
@@ -240,6 +250,26 @@ static void vec_commit(struct sk_vcpu *c, const struct sk_insn *in, const struct
     }
 }
 
+/* Underflow not masked is raised by any tiny result, masked only by one that is inexact too (SDM 1
+ * §11.5.2.5): flushing to zero makes the host tell of all of them. */
+static void vec_compute(struct sk_vcpu *c, const struct sk_insn *in, const struct vec_plan *p,
+                        struct sk_hx *hx)
+{
+    sk_hx_fn *fn = sk_hostexec_vec(c, in, p->mmx);
+
+    if (UNLIKELY((p->row->attr & A_FP) && !(c->xs.mxcsr & MXCSR_UM))) {
+        struct sk_hx tiny = *hx;
+
+        tiny.mxcsr_in |= MXCSR_FZ;
+        fn(&tiny, NULL);
+        hx->mxcsr_in &= ~(uint32_t)MXCSR_FZ;
+        fn(hx, NULL);
+        hx->mxcsr_out |= tiny.mxcsr_out & MXCSR_UE;
+        return;
+    }
+    fn(hx, NULL);
+}
+
 OP(op_vec)
 {
     struct vec_plan p = { 0 };
@@ -250,7 +280,7 @@ OP(op_vec)
         vec_align(c, in, &p);
     }
     vec_gather_operands(c, in, &p, &hx);
-    sk_hostexec_vec(c, in, p.mmx)(&hx, NULL);
+    vec_compute(c, in, &p, &hx);
     if ((p.row->attr & A_FP) && p.mem_op == 0) {
         (void)sk_rmw(c, in, p.size); /* page faults of the store come first */
     }
@@ -307,6 +337,7 @@ static void vec_maskmov(struct sk_vcpu *c, const struct sk_insn *in, const uint8
 {
     uint64_t off = c->r[SK_RDI] << in->ash >> in->ash;
 
+    sk_align_check(c, c->seg[in->seg].ebase + off, 8);
     for (unsigned i = 0; i < n; i++) {
         if (mask[i] & 0x80) {
             sk_st_seg8(c, in->seg, (off + i) << in->ash >> in->ash, data[i]);
@@ -352,7 +383,7 @@ static uint64_t vmask_lin(struct sk_vcpu *c, const struct sk_insn *in, unsigned 
     return sk_seg_lin(c, in->seg, off, size, write);
 }
 
-/* Elements whose mask is clear are zero and not accessed. */
+/* Elements whose mask is clear are zero and not accessed. Never #AC (SDM 2A table 2-23). */
 OP(op_vmaskld)
 {
     unsigned size = vmask_size(in), n = in->flags & SK_IN_L ? 32 : 16;
@@ -362,42 +393,40 @@ OP(op_vmaskld)
     vec_get(c, in->vreg, mask);
     for (unsigned i = 0; i < n; i += size) {
         if (mask[i + size - 1] & 0x80) {
-            uint64_t lin = vmask_lin(c, in, i, size, false);
-            uint64_t e = size == 8 ? sk_ld_lin64(c, lin) : sk_ld_lin32(c, lin);
-
-            memcpy(v + i, &e, size);
+            sk_ld_slow(c, vmask_lin(c, in, i, size, false), v + i, size, SK_ACC_NOAC);
         }
     }
     vec_set(c, in->reg, v);
 }
 SK_HANDLER1(vmaskld, op_vmaskld);
 
+/* Across two pages both are checked before anything is stored. */
 OP(op_vmaskst)
 {
     unsigned size = vmask_size(in), n = in->flags & SK_IN_L ? 32 : 16;
+    bool across = ((c->seg[in->seg].ebase + sk_ea(c, in)) & 4095) + n > 4096;
     uint8_t mask[32], v[32];
 
     sk_check_avx(c);
     vec_get(c, in->vreg, mask);
     vec_get(c, in->reg, v);
-    for (unsigned i = 0; i < n; i += size) {
-        uint64_t e = 0;
+    for (unsigned i = 0; across && i < n; i += size) {
+        uint64_t old;
 
-        if (!(mask[i + size - 1] & 0x80)) {
-            continue;
+        if (mask[i + size - 1] & 0x80) {
+            sk_ld_slow(c, vmask_lin(c, in, i, size, true), &old, size, SK_ACC_WRITE | SK_ACC_NOAC);
         }
-        memcpy(&e, v + i, size);
-        if (size == 8) {
-            sk_st_lin64(c, vmask_lin(c, in, i, size, true), e);
-        } else {
-            sk_st_lin32(c, vmask_lin(c, in, i, size, true), (uint32_t)e);
+    }
+    for (unsigned i = 0; i < n; i += size) {
+        if (mask[i + size - 1] & 0x80) {
+            sk_st_slow(c, vmask_lin(c, in, i, size, true), v + i, size, SK_ACC_WRITE | SK_ACC_NOAC);
         }
     }
 }
 SK_HANDLER1(vmaskst, op_vmaskst);
 
 /* Gathers take elements low to high and clear their masks one by one, so a fault leaves the rest to
- * be done at the restart. */
+ * be done at the restart. Never #AC. */
 OP(op_vgather)
 {
     unsigned size = in->flags & SK_IN_W ? 8 : 4, isize = sk_rows[in->row].opcode & 1 ? 8 : 4;
@@ -407,7 +436,7 @@ OP(op_vgather)
     sk_check_avx(c);
     vec_get(c, in->index, index);
     for (unsigned i = 0; i < n; i++) {
-        uint64_t off = c->r[in->base] + (uint64_t)(int64_t)in->disp, e;
+        uint64_t off = c->r[in->base] + (uint64_t)(int64_t)in->disp;
         int64_t idx;
 
         vec_get(c, in->vreg, mask);
@@ -422,9 +451,8 @@ OP(op_vgather)
             }
             off = (off + ((uint64_t)idx << in->scale)) << in->ash >> in->ash;
             off = sk_seg_lin(c, in->seg, off, size, false);
-            e = size == 8 ? sk_ld_lin64(c, off) : sk_ld_lin32(c, off);
             vec_get(c, in->reg, v);
-            memcpy(v + i * size, &e, size);
+            sk_ld_slow(c, off, v + i * size, size, SK_ACC_NOAC);
             vec_set(c, in->reg, v);
         }
         memset(mask + i * size, 0, size);

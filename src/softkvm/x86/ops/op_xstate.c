@@ -42,11 +42,27 @@ OP(op_fxsave)
     uint8_t img[512];
 
     fx_check(c, in);
-    sk_ld_bytes(c, in, img, 512); /* what is not written stays */
+    sk_ld_slow(c, sk_ea_lin(c, in, 512, true), img, 512, SK_ACC_WRITE); /* some of it stays */
     memcpy(img, &c->xs, 160 + fx_xmm(c));
     sk_st_bytes(c, in, img, 512);
 }
 SK_HANDLER1(fxsave, op_fxsave);
+
+/* x87 registers out of an image: 10 bytes each; ES and B follow from what is pending and not masked
+ * (SDM 1 §8.1.3), and reserved bits of the control word read as ever. */
+static void fx_load_x87(struct sk_vcpu *c, const uint8_t *img)
+{
+    uint16_t fsw;
+
+    memcpy(&c->xs, img, 24);
+    for (unsigned i = 0; i < 8; i++) {
+        memset(c->xs.st[i], 0, sizeof(c->xs.st[i]));
+        memcpy(c->xs.st[i], img + 32 + 16 * i, 10);
+    }
+    c->xs.fcw = (c->xs.fcw & 0x1f3f) | 0x40;
+    fsw = c->xs.fsw & 0x7f7f;
+    c->xs.fsw = fsw & ~c->xs.fcw & 0x3f ? fsw | 0x8080 : fsw;
+}
 
 OP(op_fxrstor)
 {
@@ -59,8 +75,9 @@ OP(op_fxrstor)
     if (mxcsr & ~0xffffu) {
         sk_gp(c);
     }
-    memcpy(&c->xs, img, 160 + fx_xmm(c));
-    c->xs.mxcsr_mask = 0xffff;
+    fx_load_x87(c, img);
+    c->xs.mxcsr = mxcsr;
+    memcpy(c->xs.xmm, img + 160, fx_xmm(c));
     c->xs.xstate_bv |= X87 | SSE;
 }
 SK_HANDLER1(fxrstor, op_fxrstor);
@@ -108,8 +125,22 @@ static uint64_t xstate_lin(struct sk_vcpu *c, const struct sk_insn *in, bool wri
     return sk_ea_lin(c, in, 1, write);
 }
 
-/* Legacy region: x87, then MXCSR if SSE or AVX is asked for, then XMM. */
-static void xsave_legacy(struct sk_vcpu *c, uint64_t at, uint64_t mask)
+/* The address, after the faults of the first and the last byte, so that nothing is stored by half;
+ * *ret_bv gets XSTATE_BV as it was. */
+static uint64_t xsave_start(struct sk_vcpu *c, const struct sk_insn *in, uint64_t mask,
+                            uint64_t *ret_bv)
+{
+    uint64_t at = xstate_lin(c, in, true), end = at + (mask & AVX ? 576 + fx_xmm(c) : 576);
+    uint8_t b;
+
+    sk_ld_slow(c, at, &b, 1, SK_ACC_WRITE);
+    sk_ld_slow(c, end - 1, &b, 1, SK_ACC_WRITE);
+    sk_ld_slow(c, at + 512, ret_bv, sizeof(*ret_bv), SK_ACC_WRITE);
+    return at;
+}
+
+/* Legacy region: x87, then MXCSR if one of `mxcsr` is asked for, then XMM. */
+static void xsave_legacy(struct sk_vcpu *c, uint64_t at, uint64_t mask, uint64_t mxcsr)
 {
     const uint8_t *img = (const uint8_t *)&c->xs;
 
@@ -117,7 +148,7 @@ static void xsave_legacy(struct sk_vcpu *c, uint64_t at, uint64_t mask)
         xsave_at(c, at, img, 24);
         xsave_at(c, at + 32, img + 32, 128);
     }
-    if (mask & (SSE | AVX)) {
+    if (mask & mxcsr) {
         xsave_at(c, at + 24, img + 24, 8);
     }
     if (mask & SSE) {
@@ -131,9 +162,8 @@ OP(op_xsave)
     uint64_t mask = xstate_mask(c), at, bv;
 
     xstate_check(c, in, 64);
-    at = xstate_lin(c, in, true);
-    bv = sk_ld_lin64(c, at + 512);
-    xsave_legacy(c, at, mask);
+    at = xsave_start(c, in, mask, &bv);
+    xsave_legacy(c, at, mask, SSE | AVX);
     if (mask & AVX) {
         xsave_at(c, at + 576, c->xs.ymmh, fx_xmm(c));
     }
@@ -145,22 +175,22 @@ SK_HANDLER1(xsave, op_xsave);
  * too. */
 OP(op_xsavec)
 {
-    uint64_t mask = xstate_mask(c), at, use;
-    uint64_t header[8] = { 0 };
+    uint64_t mask = xstate_mask(c), at, use, bv;
+    uint64_t header[2];
 
     xstate_check(c, in, 64);
-    at = xstate_lin(c, in, true);
+    at = xsave_start(c, in, mask, &bv);
     use = mask & c->xs.xstate_bv;
     if ((mask & SSE) && c->xs.mxcsr != 0x1f80) {
         use |= SSE;
     }
-    xsave_legacy(c, at, use);
+    xsave_legacy(c, at, use, SSE);
     if (use & AVX) {
         xsave_at(c, at + 576, c->xs.ymmh, fx_xmm(c));
     }
     header[0] = use;
     header[1] = BIT64(63) | mask;
-    xsave_at(c, at + 512, header, 64);
+    xsave_at(c, at + 512, header, 16); /* the rest is not touched: SDM 1 §13.10 */
 }
 SK_HANDLER1(xsavec, op_xsavec);
 
@@ -182,8 +212,7 @@ static void xrstor_init(struct sk_vcpu *c, uint64_t parts)
 static void xrstor_load(struct sk_vcpu *c, const uint8_t *img, uint64_t parts)
 {
     if (parts & X87) {
-        memcpy(&c->xs, img, 24);
-        memcpy(c->xs.st, img + 32, 128);
+        fx_load_x87(c, img);
     }
     if (parts & SSE) {
         memcpy(c->xs.xmm, img + 160, fx_xmm(c));
