@@ -210,6 +210,28 @@ int blk_backing_open(struct blk *blk, const struct blk_opts *opts, const char *n
     return 0;
 }
 
+int blk_extent_open(struct blk *blk, const struct blk_opts *opts, const char *name,
+                    struct blk **ret_node, struct err *err)
+{
+    CLEANUP_FREE char *root = NULL;
+    CLEANUP_FREE char *path = NULL;
+    int rc = check_name(name, "raw", err); /* the descriptor says what it is */
+    if (rc == 0) {
+        rc = find_root(blk, opts, &root, err);
+    }
+    if (rc == 0) {
+        rc = resolve(blk, root, name, opts, &path, err);
+    }
+    if (rc == 0) {
+        rc = check_loop(blk, path, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    struct blk_opts below = { .path = path, .read_only = true, .cache = opts->cache };
+    return blk_open_file(&below, NULL, BLK_OPEN_BENEATH, ret_node, err);
+}
+
 int blk_backing_preadv(struct blk *blk, uint64_t offset, const struct iovec *iov, int niov)
 {
     uint64_t len = blk_iov_len(iov, niov);

@@ -112,7 +112,7 @@ static int begin(const struct blk_create_opts *opts, const struct blk_class *cls
     if (rc < 0) {
         blk_close(file);
     } else {
-        rc = blk_node_new(cls, &work_opts, NULL, file, NULL, 0, ret_blk, err);
+        rc = blk_node_new(cls, &work_opts, NULL, file, NULL, BLK_OPEN_CREATE, ret_blk, err);
     }
     if (rc < 0 && !device) {
         (void)unlink(work); /* it is ours; nothing more can be done if that fails */

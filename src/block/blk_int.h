@@ -116,7 +116,8 @@ struct blk_class {
 };
 
 /* How a protocol opens its file. BENEATH: `path` is canonical, refuse it if a symbolic link
- * appeared in it; CREATE: create the file, -EEXIST when it is there. */
+ * appeared in it; CREATE: create the file, -EEXIST when it is there. On a format: the image was
+ * made a moment ago by its create() and is open for being filled. */
 #define BLK_OPEN_BENEATH BIT(0)
 #define BLK_OPEN_CREATE  BIT(1)
 
@@ -164,6 +165,10 @@ MUST_USE int blk_map(struct blk *blk, bool write, uint64_t offset, uint64_t len,
  */
 MUST_USE int blk_backing_open(struct blk *blk, const struct blk_opts *opts, const char *name,
                               const char *format, struct err *err);
+/* Opens another file of the image `blk`, which its content names (hostile), by the same rules, as a
+ * protocol node, read-only. The class closes it. */
+MUST_USE int blk_extent_open(struct blk *blk, const struct blk_opts *opts, const char *name,
+                             struct blk **ret_node, struct err *err);
 /* Reads from blk->backing as if it were endless: zeroes past its end, and without one at all. */
 MUST_USE int blk_backing_preadv(struct blk *blk, uint64_t offset, const struct iovec *iov,
                                 int niov);
