@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "softkvm/jit/jit.h"
 #include "softkvm/x86/flags.h"
 #include "softkvm/x86/mmu_int.h"
 
@@ -61,6 +62,7 @@ void sk_blocks_done(struct sk_vcpu *c)
 void sk_blocks_epoch(struct sk_vcpu *c)
 {
     c->jkey += 1u << 8;
+    sk_jit_epoch(c);
 }
 
 void sk_blocks_flush(struct sk_vcpu *c)
@@ -145,13 +147,14 @@ static void blocks_drop_page(struct sk_vcpu *c, struct code_page *p)
 bool sk_blocks_written(struct sk_vcpu *c, uint64_t gpa, unsigned size)
 {
     struct code_page *p = blocks_page(c, gpa);
+    bool more = sk_jit_written(c, gpa, size);
 
     if (!p || p->lines == 0) {
-        return false;
+        return more;
     }
     if (p->lines & blocks_lines(gpa, size)) {
         blocks_drop_page(c, p);
-        return false;
+        return more;
     }
     return true;
 }
@@ -161,6 +164,7 @@ void sk_blocks_invalidate(struct sk_vcpu *c, uint64_t gpa, uint64_t size)
     for (uint64_t a = gpa & ~UINT64_C(4095); a < gpa + size; a += 4096) {
         struct code_page *p = blocks_page(c, a);
 
+        sk_jit_drop(c, a);
         if (p && p->lines) {
             blocks_drop_page(c, p);
         }
@@ -240,6 +244,7 @@ static struct sk_block *blocks_single(struct sk_vcpu *c)
     }
     blk->n = 1;
     blk->len = (uint16_t)len;
+    blk->host = NULL;
     return blk;
 }
 

@@ -3,6 +3,7 @@
  * sk_run(): the loop around blocks. Between two blocks: pending exceptions, poll word, special
  * conditions. Faults and exits arrive here by longjmp.
  */
+#include "softkvm/jit/jit.h"
 #include "softkvm/run/blocks.h"
 #include "softkvm/x86/flags.h"
 #include "softkvm/x86/pio.h"
@@ -163,8 +164,8 @@ static bool run_poll(struct sk_vcpu *c)
 {
     uint32_t p = atomic_exchange_explicit(&c->poll, 0, memory_order_acq_rel);
 
-    if (p & SK_POLL_WINDOW) {
-        sk_poll_set(c, SK_POLL_WINDOW); /* until the client takes it back */
+    if (p & (SK_POLL_WINDOW | SK_POLL_LIMIT)) { /* until who set them takes them back */
+        sk_poll_set(c, p & (SK_POLL_WINDOW | SK_POLL_LIMIT));
     }
     if (p & SK_POLL_TLB) {
         sk_tlb_flush_all(c);
@@ -208,9 +209,17 @@ static void run_one(struct sk_vcpu *c, const struct sk_insn *in)
     in->fn(c, in);
 }
 
-static void run_block(struct sk_vcpu *c)
+/* A block the interpreter has run often goes to the JIT. True: it is there now. */
+static bool run_promote(struct sk_vcpu *c, struct sk_block *blk)
 {
-    struct sk_block *blk = sk_blocks_get(c, false);
+    if (++blk->heat != c->jit.hot || blk->host == NULL) {
+        return false; /* host NULL: valid for this once only */
+    }
+    return sk_jit_translate(c);
+}
+
+static void run_insns(struct sk_vcpu *c, struct sk_block *blk)
+{
     const struct sk_insn *in = blk->insn, *end = in + blk->n;
 
     c->cur_block = blk;
@@ -220,6 +229,16 @@ static void run_block(struct sk_vcpu *c)
         run_one(c, in);
     } while (++in < end && LIKELY(!c->leave));
     c->insn_count -= (uint64_t)(end - in);
+}
+
+static void run_block(struct sk_vcpu *c)
+{
+    struct sk_block *blk = sk_blocks_get(c, false);
+
+    if (c->jit.jit && UNLIKELY(run_promote(c, blk))) {
+        return;
+    }
+    run_insns(c, blk);
 }
 
 /* Instruction breakpoints of DR0 to DR3 at the next instruction. */
@@ -348,8 +367,21 @@ static void run_next(struct sk_vcpu *c)
 {
     if (UNLIKELY(c->special)) {
         run_special(c);
-    } else {
+    } else if (!c->jit.jit || !sk_jit_run(c)) {
         run_block(c);
+    } else {
+        c->insn_count++; /* unknown, but a limit must be reached */
+    }
+}
+
+/* The instruction whose read of device memory has been answered, by the interpreter, which looks
+ * at the answer. */
+static void run_again(struct sk_vcpu *c)
+{
+    if (UNLIKELY(c->special)) {
+        run_special(c);
+    } else {
+        run_insns(c, sk_blocks_get(c, false));
     }
 }
 
@@ -379,10 +411,9 @@ static void run_loop(struct sk_vcpu *c, uint64_t limit)
     }
 }
 
-void sk_run(struct sk_vcpu *c, uint64_t max_insns)
+static void run_setjmp(struct sk_vcpu *c)
 {
     c->exit.kind = SK_EXIT_NONE;
-    c->insn_limit = max_insns ? c->insn_count + max_insns : ~UINT64_C(0);
     sk_blocks_epoch(c); /* the client may have written memory */
     if (run_resume(c)) {
         return;
@@ -404,7 +435,7 @@ void sk_run(struct sk_vcpu *c, uint64_t max_insns)
         }
         if (c->mmio_n >
             0) { /* a read was answered: nothing may come before the instruction's end */
-            run_next(c);
+            run_again(c);
             if (c->mmio_n > 0 && run_mmio_done(c)) {
                 return;
             }
@@ -412,4 +443,18 @@ void sk_run(struct sk_vcpu *c, uint64_t max_insns)
         break;
     }
     run_loop(c, c->insn_limit);
+}
+
+void sk_run(struct sk_vcpu *c, uint64_t max_insns)
+{
+    uint64_t gs = sk_jit_enter(c);
+
+    if (max_insns) {
+        sk_poll_set(c, SK_POLL_LIMIT);
+    }
+    c->insn_limit = max_insns ? c->insn_count + max_insns : ~UINT64_C(0);
+    sk_mode_update(c); /* the client may have changed anything */
+    run_setjmp(c);
+    atomic_fetch_and_explicit(&c->poll, ~(uint32_t)SK_POLL_LIMIT, memory_order_relaxed);
+    sk_jit_leave(c, gs);
 }

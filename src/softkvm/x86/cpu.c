@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "softkvm/jit/jit.h"
 #include "softkvm/run/blocks.h"
 #include "softkvm/x86/cpuid.h"
 #include "softkvm/x86/flags.h"
@@ -16,12 +17,13 @@ static const uint8_t no_exit;
 
 struct sk_vcpu *sk_vcpu_new(struct sk_vm *vm, uint32_t id, uint8_t *pio_data)
 {
-    struct sk_vcpu *c = aligned_alloc(64, bits_align_up(sizeof(*c), 64));
+    /* Zero pages: the JIT's jump cache takes memory only as it is used. */
+    struct sk_vcpu *c =
+        mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (!c) {
+    if (c == MAP_FAILED) {
         return NULL;
     }
-    memset(c, 0, sizeof(*c));
     c->vm = vm;
     c->id = id;
     c->pio_data = pio_data;
@@ -34,6 +36,7 @@ struct sk_vcpu *sk_vcpu_new(struct sk_vm *vm, uint32_t id, uint8_t *pio_data)
         errno = ENOMEM;
         return NULL;
     }
+    sk_jit_init(c);
     c->maxphyaddr = 40;
     c->features[SK_FW_SYN] = 1;
     sk_tlb_reset(c);
@@ -46,11 +49,12 @@ void sk_vcpu_free(struct sk_vcpu *c)
     if (!c) {
         return;
     }
+    sk_jit_done(c);
     sk_blocks_done(c);
     sk_hostexec_free(c->hostexec);
     free(c->mmu);
     free((void *)(uintptr_t)c->cpuid);
-    free(c);
+    munmap(c, sizeof(*c));
 }
 
 static void reset_segments(struct sk_vcpu *c)
@@ -186,6 +190,7 @@ void sk_mode_update(struct sk_vcpu *c)
     c->jkey = (c->jkey & ~UINT64_C(0xff)) | mode;
     c->rtlb = &c->tlb_r[set];
     c->wtlb = &c->tlb_w[set];
+    c->jit.mode = sk_jit_mode(c, mode, set);
 }
 
 void sk_special_update(struct sk_vcpu *c)

@@ -148,7 +148,8 @@ enum sk_poll {
     SK_POLL_SIPI = 0x0010,  /* vector in ev_sipi */
     SK_POLL_EXIT = 0x0020,  /* leave with SK_EXIT_INTR (signal, immediate_exit) */
     SK_POLL_TLB = 0x0040,   /* drop all translations (slots or dirty log changed), then ack */
-    SK_POLL_WINDOW = 0x0080 /* the client wants to know when it may inject (own bit: sticky) */
+    SK_POLL_WINDOW = 0x0080, /* the client wants to know when it may inject (own bit: sticky) */
+    SK_POLL_LIMIT = 0x0100 /* sk_run() has a limit: translated code comes back at each poll (sticky) */
 };
 
 /* Bits of sk_vcpu.special: one instruction at a time, with checks around it. */
@@ -256,6 +257,33 @@ struct sk_pio {
     bool in, rep;
 };
 
+/* What generated code (jit/) reaches through the gs base besides the rest of struct sk_vcpu. */
+#define SK_JIT_TOKENS 256
+#define SK_JIT_JUMPS  8192
+
+struct sk_jit_jump {
+    uint64_t rip;
+    const uint8_t *code;
+};
+
+struct sk_jit;
+
+struct sk_jit_state {
+    struct sk_vcpu *self;
+    struct sk_jit *jit; /* NULL: interpreter only */
+    uint64_t arg;       /* what generated code leaves with */
+    uint64_t tmp;
+    uint64_t fip, fdp;   /* of the x87 image, while the host's are in the registers */
+    uint32_t host_mxcsr; /* 0x1f80 */
+    uint32_t mode;       /* key of the mode in force, sk_mode_update(); jit/jit_int.h */
+    uint8_t vec_live;    /* guest's XMM/YMM and MXCSR are in the host's registers, not in xs */
+    uint8_t x87_live;    /* the same of x87 and MMX */
+    uint16_t hot;        /* executions before translation */
+    uint8_t tokens_used; /* bit s: token[s] may hold something */
+    uint32_t token[SK_TLB_NSETS][SK_JIT_TOKENS];
+    struct sk_jit_jump jump[SK_TLB_NSETS][SK_JIT_JUMPS];
+};
+
 struct sk_block;
 struct sk_blocks;
 struct sk_insn;
@@ -354,6 +382,7 @@ struct sk_vcpu {
     struct sk_mmu *mmu;           /* tlb.c: fetch TLB, fill journal */
     struct sk_tlb tlb_r[SK_TLB_NSETS];
     struct sk_tlb tlb_w[SK_TLB_NSETS];
+    struct sk_jit_state jit;
 };
 
 struct sk_memmap;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "softkvm/jit/jit.h"
 #include "softkvm/run/blocks.h"
 #include "softkvm/x86/crs.h"
 
@@ -140,6 +141,7 @@ int sk_cpuid_set(struct sk_vcpu *c, const struct sk_cpuid_entry *e, unsigned n)
     p = cpuid_find(c, 0x80000008, 0);
     c->maxphyaddr = p && (p->eax & 0xff) >= 32 && (p->eax & 0xff) <= 52 ? p->eax & 0xff : 36;
     sk_blocks_flush(c);
+    sk_jit_flush(c);
     return 0;
 }
 

@@ -46,8 +46,8 @@ void sk_cr0_write(struct sk_vcpu *c, uint64_t v)
     if (diff & (SK_CR0_PG | SK_CR0_WP | SK_CR0_PE)) {
         sk_tlb_flush_all(c);
     }
+    sk_mode_update(c);
     if (diff & ~(uint64_t)(SK_CR0_TS | SK_CR0_MP)) {
-        sk_mode_update(c);
         c->leave = 1;
     }
 }

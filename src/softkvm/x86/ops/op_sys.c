@@ -226,6 +226,7 @@ OP(op_clts)
     (void)in;
     need_cpl0(c);
     c->cr0 &= ~UINT64_C(8);
+    sk_mode_update(c);
 }
 SK_HANDLER1(clts, op_clts);
 
@@ -560,6 +561,7 @@ OP(op_xsetbv)
         sk_gp(c);
     }
     c->xcr0 = v;
+    sk_mode_update(c);
 }
 SK_HANDLER1(xsetbv, op_xsetbv);
 

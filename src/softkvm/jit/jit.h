@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The template JIT of a vCPU, as the rest of the engine sees it: docs/softkvm-jit.md.
+ *
+ * All calls on the vCPU's thread.
+ */
+#ifndef SOFTKVM_JIT_JIT_H
+#define SOFTKVM_JIT_JIT_H
+
+#include "softkvm/x86/cpu.h"
+
+/* Executions after which the interpreter hands a block over, if nobody says otherwise. */
+#define SK_JIT_HOT 16
+
+/* Chooses for vCPUs created from now on; `hot`: executions before translation, 0 for the usual.
+ * Before any call the environment variable SOFTKVM_JIT chooses: off, t1, or t1:HOT. */
+void sk_jit_choose(bool on, unsigned hot);
+
+/* Makes the JIT of a vCPU if it is chosen and the host can do it (FSGSBASE); else the interpreter
+ * runs alone, which is never an error. */
+void sk_jit_init(struct sk_vcpu *c);
+void sk_jit_done(struct sk_vcpu *c);
+
+/* Around the part of sk_run() that may execute guest code: the gs base is the vCPU's between them.
+ * Returns what to give back. */
+uint64_t sk_jit_enter(struct sk_vcpu *c);
+void sk_jit_leave(struct sk_vcpu *c, uint64_t old);
+
+/* Runs translated code from CS:RIP on. True: something may need the loop's attention; false: at
+ * CS:RIP there is nothing translated, the interpreter must do a block. May leave by longjmp as
+ * instruction bodies do. */
+bool sk_jit_run(struct sk_vcpu *c);
+
+/* Translates the code at CS:RIP. False if it cannot be. */
+bool sk_jit_translate(struct sk_vcpu *c);
+
+/* `size` bytes within a page are about to be written: drops translations made of them. True if the
+ * page still holds translated code. */
+bool sk_jit_written(struct sk_vcpu *c, uint64_t gpa, unsigned size);
+
+/* Drops all translations of a page. */
+void sk_jit_drop(struct sk_vcpu *c, uint64_t gpa);
+
+/* Drops everything. */
+void sk_jit_flush(struct sk_vcpu *c);
+
+/* Mode word of sk_jit_state.mode, from the interpreter's mode bits and the TLB set. */
+uint32_t sk_jit_mode(const struct sk_vcpu *c, unsigned mode, unsigned set);
+
+/* No token counts any more: the next entry to each page goes through C. */
+static inline void sk_jit_epoch(struct sk_vcpu *c)
+{
+    for (unsigned s = 0; c->jit.tokens_used; s++) {
+        if (c->jit.tokens_used & BIT(s)) {
+            memset(c->jit.token[s], 0, sizeof(c->jit.token[s]));
+            c->jit.tokens_used &= (uint8_t)~BIT(s);
+        }
+    }
+}
+
+/* For tests and statistics. */
+struct sk_jit_stats {
+    uint64_t translations, instructions, fallbacks, bytes;
+    uint64_t flushes, drops, enters, tokens, links;
+};
+struct sk_jit_stats sk_jit_stats(const struct sk_vcpu *c);
+
+#endif

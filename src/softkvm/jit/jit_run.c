@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Between the run loop and translated code: entries, links, tokens.
+ */
+#include <asm/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "softkvm/jit/jit_int.h"
+#include "softkvm/x86/flags.h"
+#include "softkvm/x86/mmu_int.h"
+
+/* The gs base is the vCPU's as long as the thread runs it. Where the kernel knows FSGSBASE (the
+ * instructions may work without it, but then a context switch loses the value) it is set and given
+ * back by instructions; elsewhere by a system call that is worth avoiding, so it stays, and the
+ * thread remembers whose it is. */
+static _Thread_local const struct sk_vcpu *gs_owner;
+
+uint64_t sk_jit_enter(struct sk_vcpu *c)
+{
+    uint64_t old = 0;
+
+    if (!c->jit.jit) {
+        return 0;
+    }
+    if (c->jit.jit->fsgsbase) {
+        __asm__ volatile("rdgsbase %0" : "=r"(old));
+        __asm__ volatile("wrgsbase %0" : : "r"(c));
+    } else if (gs_owner != c) {
+        if (syscall(SYS_arch_prctl, ARCH_SET_GS, c) != 0) {
+            sk_jit_done(c);
+            return 0;
+        }
+        gs_owner = c;
+    }
+    return old;
+}
+
+void sk_jit_leave(struct sk_vcpu *c, uint64_t old)
+{
+    if (c->jit.jit && c->jit.jit->fsgsbase) {
+        __asm__ volatile("wrgsbase %0" : : "r"(old));
+    }
+}
+
+static unsigned run_set(const struct sk_vcpu *c)
+{
+    return (c->jit.mode >> JM_SET_SHIFT) & 3;
+}
+
+/* Tokens of a set count for one mode and one CS base. */
+static void run_set_mode(struct sk_vcpu *c)
+{
+    struct sk_jit *j = c->jit.jit;
+    unsigned s = run_set(c);
+
+    if (j->set_mode[s] != c->jit.mode || j->set_base[s] != c->seg[SK_CS].ebase) {
+        memset(c->jit.token[s], 0, sizeof(c->jit.token[s]));
+        j->set_mode[s] = c->jit.mode;
+        j->set_base[s] = c->seg[SK_CS].ebase;
+    }
+}
+
+/* The view of the page at CS:rip, its token set; NULL if there is none (yet). Faults as a fetch of
+ * the instruction at `insn`. */
+static struct jit_view *run_view(struct sk_vcpu *c, uint64_t rip, uint64_t insn)
+{
+    uint64_t gpa, lin = (c->seg[SK_CS].ebase + rip) & c->linmask;
+    const uint8_t *host;
+    struct jit_view *v;
+    unsigned s = run_set(c);
+
+    c->insn_rip = insn;
+    host = sk_fetch_ptr(c, lin, &gpa);
+    v = host ? jit_view_find(c, lin, gpa) : NULL;
+    if (!v || !jit_page_check(c, v->page, host - (lin & 4095))) {
+        return NULL;
+    }
+    c->jit.token[s][(lin >> 12) % SK_JIT_TOKENS] = v->token;
+    c->jit.tokens_used |= (uint8_t)BIT(s);
+    c->jit.jit->st.tokens++;
+    return v;
+}
+
+/* The region at CS:RIP, ready to be entered. */
+static struct jit_region *run_find(struct sk_vcpu *c, uint64_t rip)
+{
+    struct sk_jit *j = c->jit.jit;
+    struct jit_view *v = run_view(c, rip, rip);
+    struct jit_region *r = v ? jit_region_find(j, v, rip) : NULL;
+
+    if (!r) {
+        c->jit.jump[run_set(c)][rip % SK_JIT_JUMPS].code = NULL;
+    } else {
+        c->jit.jump[run_set(c)][rip % SK_JIT_JUMPS] =
+            (struct sk_jit_jump){ .rip = rip, .code = r->checked + j->rx };
+    }
+    return r;
+}
+
+static const uint8_t *run_code(struct sk_vcpu *c, uint64_t rip)
+{
+    const struct sk_jit_jump *e = &c->jit.jump[run_set(c)][rip % SK_JIT_JUMPS];
+    struct jit_region *r;
+
+    if (e->rip == rip && e->code) {
+        return e->code; /* looks at the token itself */
+    }
+    r = run_find(c, rip);
+    return r ? r->entry + c->jit.jit->rx : NULL;
+}
+
+/* Generated code came to an exit that is not linked. The code to go on with, or NULL. */
+static const uint8_t *run_link(struct sk_vcpu *c, struct jit_link *l)
+{
+    struct sk_jit *j = c->jit.jit;
+    uint64_t gen = j->flush_gen;
+    struct jit_region *r;
+
+    c->r[SK_RIP] = l->rip;
+    r = run_find(c, l->rip);
+    if (!r || gen != j->flush_gen) {
+        return NULL;
+    }
+    if (l->site && !l->view->dead) {
+        jit_fix(l->site, r->view == l->view ? r->entry : r->checked);
+        j->st.links++;
+    }
+    return r->entry + j->rx;
+}
+
+/* The token of a region was not the one in force. */
+static const uint8_t *run_token(struct sk_vcpu *c, struct jit_region *old)
+{
+    struct jit_region *r;
+
+    c->r[SK_RIP] = old->rip;
+    r = run_find(c, old->rip);
+    if (r && r != old && old->view->dead) { /* jumps to the old one go on to the new one */
+        *old->checked = 0xe9;
+        jit_fix(old->checked + 1, r->checked);
+    }
+    return r ? r->entry + c->jit.jit->rx : NULL;
+}
+
+/* An instruction must be done by the interpreter; if only because a token was missing, not again.
+ */
+static void run_t0(struct sk_vcpu *c, const struct jit_link *l)
+{
+    c->r[SK_RIP] = l->rip;
+    if (l->cross) {
+        (void)run_view(c, l->cross->lin - l->cross->csbase, l->rip);
+    }
+}
+
+bool sk_jit_run(struct sk_vcpu *c)
+{
+    struct sk_jit *j = c->jit.jit;
+    const uint8_t *code;
+
+    if (!(c->jit.mode & JM_FIT)) {
+        return false;
+    }
+    run_set_mode(c);
+    code = run_code(c, c->r[SK_RIP]);
+    while (code) {
+        c->leave = 0;
+        c->cur_block = NULL;
+        j->st.enters++;
+        switch (j->enter(c, code)) {
+        case JX_LINK:
+            code = run_link(c, (struct jit_link *)(uintptr_t)c->jit.arg);
+            break;
+        case JX_TOKEN:
+            code = run_token(c, (struct jit_region *)(uintptr_t)c->jit.arg);
+            break;
+        case JX_POLL:
+            c->r[SK_RIP] = ((struct jit_link *)(uintptr_t)c->jit.arg)->rip;
+            return true;
+        case JX_T0:
+            run_t0(c, (const struct jit_link *)(uintptr_t)c->jit.arg);
+            return false;
+        default:
+            return true;
+        }
+        if (code && UNLIKELY(atomic_load_explicit(&c->poll, memory_order_relaxed) | *c->immediate_exit)) {
+            return true;
+        }
+    }
+    return false;
+}
