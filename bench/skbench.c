@@ -41,8 +41,9 @@ static const struct loop loops[] = {
                 "\xf2\x0f\x11\x46\x08\xff\xc9\x75\xef"),
     /* mov esi,10000h; mov ecx,1000h; fninit; l: fld qword [rsi]; fadd st0,st0; fstp qword [rsi+8];
      * dec ecx; jnz l */
-    LOOP("x87", "\xdb\xe3\xbe\x00\x00\x01\x00\xb9\x00\x10\x00\x00\xdd\x06\xd8\xc0\xdd\x5e\x08\xff\xc9\x75"
-                "\xf5"),
+    LOOP("x87",
+         "\xdb\xe3\xbe\x00\x00\x01\x00\xb9\x00\x10\x00\x00\xdd\x06\xd8\xc0\xdd\x5e\x08\xff\xc9\x75"
+         "\xf5"),
 };
 
 static double seconds(void)
@@ -100,8 +101,9 @@ static double measure(const struct loop *l, bool jit, uint64_t rounds)
     if (jit && getenv("SKBENCH_STATS")) {
         struct sk_jit_stats st = sk_jit_stats(b.c);
 
-        printf("\n  translations %" PRIu64 " instructions %" PRIu64 " bytes %" PRIu64 " fallbacks %" PRIu64
-               " enters %" PRIu64 " tokens %" PRIu64 " links %" PRIu64 " drops %" PRIu64 "\n",
+        printf("\n  translations %" PRIu64 " instructions %" PRIu64 " bytes %" PRIu64
+               " fallbacks %" PRIu64 " enters %" PRIu64 " tokens %" PRIu64 " links %" PRIu64
+               " drops %" PRIu64 "\n",
                st.translations, st.instructions, st.bytes, st.fallbacks, st.enters, st.tokens,
                st.links, st.drops);
     }

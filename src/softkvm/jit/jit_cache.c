@@ -118,6 +118,9 @@ void sk_jit_init(struct sk_vcpu *c)
     j->code_start = j->code_p;
     j->data_p = j->data;
     j->next_token = 1;
+    for (unsigned s = 0; s < SK_TLB_NSETS; s++) {
+        c->jit.jump[s][0].rip = 1; /* as jit_jumps_clear() leaves it */
+    }
     c->jit.hot = (uint16_t)hot;
     c->jit.jit = j;
 }
@@ -137,6 +140,15 @@ struct sk_jit_stats sk_jit_stats(const struct sk_vcpu *c)
     return c->jit.jit ? c->jit.jit->st : none;
 }
 
+/* An empty entry must match no address: 0 belongs to the first alone. */
+static void jit_jumps_clear(struct sk_vcpu *c)
+{
+    memset(c->jit.jump, 0, sizeof(c->jit.jump));
+    for (unsigned s = 0; s < SK_TLB_NSETS; s++) {
+        c->jit.jump[s][0].rip = 1;
+    }
+}
+
 void sk_jit_flush(struct sk_vcpu *c)
 {
     struct sk_jit *j = c->jit.jit;
@@ -147,7 +159,7 @@ void sk_jit_flush(struct sk_vcpu *c)
     memset(j->views, 0, sizeof(j->views));
     memset(j->pages, 0, sizeof(j->pages));
     memset(j->regions, 0, sizeof(j->regions));
-    memset(c->jit.jump, 0, sizeof(c->jit.jump));
+    jit_jumps_clear(c);
     j->code_p = j->code_start;
     j->data_p = j->data;
     j->next_token = 1; /* no code that compares with one is left */

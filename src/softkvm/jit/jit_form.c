@@ -61,16 +61,19 @@ JIT_FN(DECL)
 DECL(vec)
 DECL(x87)
 
+/* clang-format off */
 static const struct entry entries[] = {
 #define GEN(n, a) { .h = &sk_h_##n, .form = { .kind = JK_GEN, .access = (a) } },
     JIT_GEN(GEN)
 #undef GEN
-#define FN(n, f, e) { .h = &sk_h_##n, .form = { .kind = JK_FN, .fn = f, .ends = e } },
-        JIT_FN(FN)
+#define FN(n, f, e) { .h = &sk_h_##n, .form = { .kind = JK_FN, .fn = (f), .ends = (e) } },
+    JIT_FN(FN)
 #undef FN
-            { .h = &sk_h_vec, .form = { .kind = JK_VEC } },
+    { .h = &sk_h_vec, .form = { .kind = JK_VEC } },
     { .h = &sk_h_x87, .form = { .kind = JK_X87 } },
 };
+/* clang-format on */
+
 static const struct jit_form by_interp = { .kind = JK_INTERP };
 static const struct jit_form by_interp_end = { .kind = JK_INTERP, .ends = true };
 
@@ -98,10 +101,14 @@ const struct jit_form *jit_form(unsigned row)
 /* Flags that condition `cc` looks at. */
 uint16_t jit_cond_flags(unsigned cc)
 {
-    static const uint16_t by_cc[8] = {
-        SK_FL_OF, SK_FL_CF, SK_FL_ZF, SK_FL_CF | SK_FL_ZF,
-        SK_FL_SF, SK_FL_PF, SK_FL_SF | SK_FL_OF, SK_FL_SF | SK_FL_OF | SK_FL_ZF
-    };
+    static const uint16_t by_cc[8] = { SK_FL_OF,
+                                       SK_FL_CF,
+                                       SK_FL_ZF,
+                                       SK_FL_CF | SK_FL_ZF,
+                                       SK_FL_SF,
+                                       SK_FL_PF,
+                                       SK_FL_SF | SK_FL_OF,
+                                       SK_FL_SF | SK_FL_OF | SK_FL_ZF };
 
     return by_cc[(cc >> 1) & 7];
 }

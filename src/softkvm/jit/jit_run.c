@@ -89,12 +89,9 @@ static struct jit_region *run_find(struct sk_vcpu *c, uint64_t rip)
     struct jit_view *v = run_view(c, rip, rip);
     struct jit_region *r = v ? jit_region_find(j, v, rip) : NULL;
 
-    if (!r) {
-        c->jit.jump[run_set(c)][rip % SK_JIT_JUMPS].code = NULL;
-    } else {
-        c->jit.jump[run_set(c)][rip % SK_JIT_JUMPS] =
-            (struct sk_jit_jump){ .rip = rip, .code = r->checked + j->rx };
-    }
+    /* Nothing found: an address that belongs elsewhere in the table matches nobody. */
+    c->jit.jump[run_set(c)][rip % SK_JIT_JUMPS] =
+        (struct sk_jit_jump){ .rip = r ? rip : rip ^ 1, .code = r ? r->checked + j->rx : NULL };
     return r;
 }
 
@@ -103,7 +100,7 @@ static const uint8_t *run_code(struct sk_vcpu *c, uint64_t rip)
     const struct sk_jit_jump *e = &c->jit.jump[run_set(c)][rip % SK_JIT_JUMPS];
     struct jit_region *r;
 
-    if (e->rip == rip && e->code) {
+    if (e->rip == rip) {
         return e->code; /* looks at the token itself */
     }
     r = run_find(c, rip);
@@ -183,7 +180,8 @@ bool sk_jit_run(struct sk_vcpu *c)
         default:
             return true;
         }
-        if (code && UNLIKELY(atomic_load_explicit(&c->poll, memory_order_relaxed) | *c->immediate_exit)) {
+        if (code &&
+            UNLIKELY(atomic_load_explicit(&c->poll, memory_order_relaxed) | *c->immediate_exit)) {
             return true;
         }
     }

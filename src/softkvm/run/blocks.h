@@ -38,7 +38,7 @@ struct sk_block {
     uint16_t len;        /* in bytes */
     uint8_t n;           /* instructions */
     bool dead;
-    uint16_t heat; /* executions, up to the JIT's threshold */
+    uint16_t heat;  /* executions, up to the JIT's threshold */
     uint8_t *bytes; /* copy of the code */
     struct sk_insn insn[];
 };

@@ -145,11 +145,12 @@ enum sk_poll {
     SK_POLL_NMI = 0x0002,  /* ev_nmi > 0 */
     SK_POLL_SMI = 0x0004,
     SK_POLL_INIT = 0x0008,
-    SK_POLL_SIPI = 0x0010,  /* vector in ev_sipi */
-    SK_POLL_EXIT = 0x0020,  /* leave with SK_EXIT_INTR (signal, immediate_exit) */
-    SK_POLL_TLB = 0x0040,   /* drop all translations (slots or dirty log changed), then ack */
+    SK_POLL_SIPI = 0x0010,   /* vector in ev_sipi */
+    SK_POLL_EXIT = 0x0020,   /* leave with SK_EXIT_INTR (signal, immediate_exit) */
+    SK_POLL_TLB = 0x0040,    /* drop all translations (slots or dirty log changed), then ack */
     SK_POLL_WINDOW = 0x0080, /* the client wants to know when it may inject (own bit: sticky) */
-    SK_POLL_LIMIT = 0x0100 /* sk_run() has a limit: translated code comes back at each poll (sticky) */
+    SK_POLL_LIMIT =
+        0x0100 /* sk_run() has a limit: translated code comes back at each poll (sticky) */
 };
 
 /* Bits of sk_vcpu.special: one instruction at a time, with checks around it. */

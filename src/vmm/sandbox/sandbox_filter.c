@@ -21,6 +21,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <asm/prctl.h>
+
 #include "vmm/sandbox/sandbox_int.h"
 
 enum sandbox_rule {
@@ -29,6 +31,7 @@ enum sandbox_rule {
     SANDBOX_UNIX,
     SANDBOX_SOFT,
     SANDBOX_FSTAT,
+    SANDBOX_GS,
 };
 
 struct sandbox_syscall {
@@ -140,6 +143,13 @@ static void sandbox_put_syscall(struct sandbox_prog *p, const struct sandbox_sys
         sandbox_put(p, BPF_JMP | BPF_JSET | BPF_K, AT_EMPTY_PATH, 0, 1);
         sandbox_return(p, SECCOMP_RET_ALLOW);
         sandbox_return(p, SECCOMP_RET_ERRNO | EPERM);
+        break;
+    case SANDBOX_GS:
+        sandbox_unless(p, s->nr, 4);
+        sandbox_load(p, SANDBOX_ARG_LOW(0));
+        sandbox_unless(p, ARCH_SET_GS, 1);
+        sandbox_return(p, SECCOMP_RET_ALLOW);
+        sandbox_return(p, SECCOMP_RET_KILL_PROCESS);
         break;
     case SANDBOX_UNIX:
         if (!vsock) {
