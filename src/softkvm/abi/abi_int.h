@@ -34,6 +34,9 @@
 #define ABI_DIRTY_RING_MAX 65536 /* entries, KVM_DIRTY_RING_MAX_ENTRIES */
 #define ABI_ARG_MAX        4096  /* largest fixed argument: struct kvm_xsave */
 #define ABI_PAGE           4096
+#define ABI_QUIRKS                                                                                 \
+    (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE |                               \
+     KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 
 enum abi_kind {
     ABI_SYSTEM,
@@ -78,6 +81,12 @@ struct abi_msr_filter {
 
 struct abi_vcpu;
 
+/* The last time a client set a vCPU's TSC: see abi_tsc_set(). */
+struct abi_tsc {
+    uint64_t ns, value, offset, ratio;
+    bool valid;
+};
+
 struct abi_vm {
     struct abi_obj obj;
     struct sk_vm sk;
@@ -86,8 +95,9 @@ struct abi_vm {
     unsigned nvcpus;
     uint32_t boot_cpu;
     uint32_t tsc_khz;
-    uint32_t msr_exit_mask; /* KVM_MSR_EXIT_REASON_* that go to the client */
-    uint64_t disabled_quirks;
+    uint32_t msr_exit_mask;   /* KVM_MSR_EXIT_REASON_* that go to the client */
+    uint32_t max_vcpu_id;     /* KVM_CAP_MAX_VCPU_ID as enabled, 0 = not */
+    struct abi_tsc tsc;       /* under lock */
     uint32_t dirty_ring_size; /* bytes of the ring of a vCPU, 0 = none */
     uint32_t log_protect;     /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
     _Atomic(struct abi_msr_filter *) msr_filter;
@@ -192,7 +202,11 @@ bool abi_eventfd_write(struct abi_vm *vm, bool pio, uint64_t addr, unsigned len,
 void abi_signal_caught(void);
 
 /* --- ioc_msr.c --- */
-int abi_msr_filtered(struct sk_vcpu *c, uint32_t index, bool write);
+/* Sets a vCPU's TSC as a client does by KVM_SET_MSRS, or with 0 as its creation does: a value that
+ * is within a second of where the TSC set before stands now means "the same as there", so that
+ * vCPUs set one after another are in step (KVM's rule, Linux 6.1). Takes vm->lock. */
+void abi_tsc_set(struct abi_vm *vm, struct sk_vcpu *c, uint64_t value);
+bool abi_msr_allowed(struct sk_vcpu *c, uint32_t index, bool write);
 void abi_msr_filter_free(struct abi_msr_filter *f);
 
 /* --- registers, shared by the ioctls and the sync area of kvm_run --- */

@@ -41,10 +41,6 @@ static int op_rdmsr(struct sk_vcpu *c, uint32_t index, uint64_t *ret)
     if (rc < 0) {
         rc = pv_rdmsr(c, &vm->clock, &abi_vcpu_of(c)->clock, index, ret);
     }
-    if (rc < 0) {
-        rc = (vm->msr_exit_mask & KVM_MSR_EXIT_REASON_UNKNOWN) != 0 ? 2 : 1;
-        c->exit.msr.reason = KVM_MSR_EXIT_REASON_UNKNOWN;
-    }
     return rc;
 }
 
@@ -55,11 +51,12 @@ static int op_wrmsr(struct sk_vcpu *c, uint32_t index, uint64_t val)
     if (rc < 0) {
         rc = pv_wrmsr(c, &vm->clock, &abi_vcpu_of(c)->clock, index, val);
     }
-    if (rc < 0) {
-        rc = (vm->msr_exit_mask & KVM_MSR_EXIT_REASON_UNKNOWN) != 0 ? 2 : 1;
-        c->exit.msr.reason = KVM_MSR_EXIT_REASON_UNKNOWN;
-    }
     return rc;
+}
+
+static bool op_msr_exit(struct sk_vcpu *c, uint32_t reason)
+{
+    return (abi_vm_of(c)->msr_exit_mask & reason) != 0;
 }
 
 /* Two tables: with an irqchip of ours, and without (HLT exits, CR8 is the client's). */
@@ -68,7 +65,8 @@ static const struct sk_vm_ops ops_bare = {
     .pio = op_pio,
     .rdmsr = op_rdmsr,
     .wrmsr = op_wrmsr,
-    .msr_filter = abi_msr_filtered,
+    .msr_allowed = abi_msr_allowed,
+    .msr_exit = op_msr_exit,
     .hypercall = pv_hypercall,
 };
 
@@ -77,7 +75,8 @@ static const struct sk_vm_ops ops_irqchip = {
     .pio = op_pio,
     .rdmsr = op_rdmsr,
     .wrmsr = op_wrmsr,
-    .msr_filter = abi_msr_filtered,
+    .msr_allowed = abi_msr_allowed,
+    .msr_exit = op_msr_exit,
     .intr_pending = sk_lapic_pending,
     .intr_ack = sk_lapic_ack,
     .get_cr8 = sk_lapic_get_cr8,
@@ -153,6 +152,7 @@ static int vcpu_setup(struct abi_vcpu *v, uint32_t id)
     if (vm->tsc_khz != sk_tsc_host_khz()) {
         c->tsc_ratio = (uint64_t)(((unsigned __int128)vm->tsc_khz << 48) / sk_tsc_host_khz());
     }
+    abi_tsc_set(vm, c, 0);
     if (vm->sk.irqchip != NULL && !sk_lapic_new(c, vm->sk.irqchip)) {
         sk_vcpu_free(c);
         return -EINVAL;
@@ -184,6 +184,9 @@ static int vcpu_publish(struct abi_vm *vm, struct abi_vcpu *v, unsigned long id)
 int abi_vcpu_create(struct abi_vm *vm, unsigned long id)
 {
     if (id >= ABI_MAX_VCPUS) {
+        return -EINVAL;
+    }
+    if (vm->max_vcpu_id != 0 && id >= vm->max_vcpu_id) {
         return -EINVAL;
     }
     if (vm->vcpu[id] != NULL) {

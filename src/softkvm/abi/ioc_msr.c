@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "softkvm/abi/abi_int.h"
 #include "softkvm/x86/msr.h"
@@ -27,6 +28,10 @@ static int host_write(struct abi_vcpu *v, uint32_t index, uint64_t val)
     int rc = c->lapic != NULL ? sk_lapic_wrmsr(c, index, val, true) : -1;
     if (rc < 0) {
         rc = pv_wrmsr(c, &v->vm->clock, &v->clock, index, val);
+    }
+    if (rc < 0 && index == 0x10) { /* the TSC */
+        abi_tsc_set(v->vm, c, val);
+        return 0;
     }
     return rc < 0 ? sk_msr_write(c, index, val, true) : rc;
 }
@@ -81,14 +86,13 @@ void abi_msr_filter_free(struct abi_msr_filter *f)
     free(f);
 }
 
-/* 0 go on, 1 #GP, 2 to the client. */
-int abi_msr_filtered(struct sk_vcpu *c, uint32_t index, bool write)
+bool abi_msr_allowed(struct sk_vcpu *c, uint32_t index, bool write)
 {
     struct abi_vm *vm = abi_vm_of(c);
     const struct abi_msr_filter *f = atomic_load_explicit(&vm->msr_filter, memory_order_acquire);
     /* x2APIC MSRs cannot be filtered (4.97). */
     if (f == NULL || (index >= 0x800 && index <= 0x8ff)) {
-        return 0;
+        return true;
     }
     bool allowed = !f->default_deny;
     uint32_t kind = write ? KVM_MSR_FILTER_WRITE : KVM_MSR_FILTER_READ;
@@ -99,14 +103,7 @@ int abi_msr_filtered(struct sk_vcpu *c, uint32_t index, bool write)
             break;
         }
     }
-    if (allowed) {
-        return 0;
-    }
-    if ((vm->msr_exit_mask & KVM_MSR_EXIT_REASON_FILTER) != 0) {
-        c->exit.msr.reason = KVM_MSR_EXIT_REASON_FILTER;
-        return 2;
-    }
-    return 1;
+    return allowed;
 }
 
 static int filter_range(struct abi_msr_filter *f, const struct kvm_msr_filter_range *r)
@@ -167,6 +164,32 @@ int abi_set_msr_filter(struct abi_obj *obj, void *arg, unsigned long user)
 }
 
 /* --- the vCPU's TSC --- */
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+void abi_tsc_set(struct abi_vm *vm, struct sk_vcpu *c, uint64_t value)
+{
+    pthread_mutex_lock(&vm->lock);
+    struct abi_tsc *t = &vm->tsc;
+    uint64_t now = monotonic_ns();
+    uint64_t second = (uint64_t)sk_tsc_khz(c) * 1000;
+    uint64_t expected =
+        t->value + (uint64_t)((unsigned __int128)(now - t->ns) * second / 1000000000);
+    bool near = value == 0 || (value < expected + second && value + second > expected);
+    c->tsc_offset += value - sk_tsc_now(c);
+    if (t->valid && near && t->ratio == c->tsc_ratio) {
+        c->tsc_offset = t->offset;
+    }
+    *t = (struct abi_tsc){
+        .ns = now, .value = value, .offset = c->tsc_offset, .ratio = c->tsc_ratio, .valid = true
+    };
+    pthread_mutex_unlock(&vm->lock);
+}
 
 int abi_set_tsc_khz(struct abi_obj *obj, void *arg, unsigned long user)
 {

@@ -165,7 +165,8 @@ static int sregs_check(struct sk_vcpu *c, const struct kvm_sregs *s)
     } else if (lma || (s->cs.l != 0 && pg)) {
         return -EINVAL;
     }
-    return (s->cr4 & ~sk_cr4_allowed(c)) != 0 ? -EINVAL : 0;
+    /* VME and PVI: a client may set them whatever CPUID says, as under KVM. */
+    return (s->cr4 & ~(sk_cr4_allowed(c) | 3)) != 0 ? -EINVAL : 0;
 }
 
 static bool core_set(struct abi_vcpu *v, const struct kvm_sregs *s)

@@ -82,8 +82,8 @@ static void answer_in(struct abi_vcpu *v)
     if (v->mmio_read && c->exit.kind == SK_EXIT_MMIO && !c->exit.mmio->write) {
         memcpy(c->exit.mmio->data, run->mmio.data, 8);
     } else if (c->exit.kind == SK_EXIT_MSR) {
-        c->exit.msr.data = run->msr.data;
-        c->exit.msr.error = run->msr.error != 0;
+        c->msr.data = run->msr.data;
+        c->msr.error = run->msr.error != 0;
     } else if (c->exit.kind == SK_EXIT_HYPERCALL) {
         c->exit.hypercall.ret = run->hypercall.ret;
     }
@@ -138,12 +138,12 @@ static void put_mmio(struct abi_vcpu *v)
 
 static void put_msr(struct kvm_run *run, const struct sk_vcpu *c)
 {
-    run->exit_reason = c->exit.msr.write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
+    run->exit_reason = c->msr.write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
     run->msr.error = 0;
     memset(run->msr.pad, 0, sizeof(run->msr.pad));
-    run->msr.reason = c->exit.msr.reason;
-    run->msr.index = c->exit.msr.index;
-    run->msr.data = c->exit.msr.write ? c->exit.msr.data : 0;
+    run->msr.reason = c->msr.reason;
+    run->msr.index = c->msr.index;
+    run->msr.data = c->msr.write ? c->msr.data : 0;
 }
 
 static void put_internal(struct kvm_run *run, const struct sk_vcpu *c)
@@ -252,11 +252,17 @@ static int run_engine(struct abi_vcpu *v)
         v->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
         return 0;
     }
+    bool at_once = v->run->immediate_exit != 0;
+    uint32_t reason = v->run->exit_reason;
     v->run->exit_reason = KVM_EXIT_UNKNOWN;
     atomic_store_explicit(&v->in_run, true, memory_order_seq_cst);
     sk_run(c, 0);
     atomic_store_explicit(&v->in_run, false, memory_order_release);
-    return put_exit(v);
+    int rc = put_exit(v);
+    if (rc == -EINTR && at_once) {
+        v->run->exit_reason = reason; /* KVM_RUN only completed what was pending (5): no new exit */
+    }
+    return rc;
 }
 
 int abi_run(struct abi_obj *obj, void *arg, unsigned long user)

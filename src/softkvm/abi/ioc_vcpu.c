@@ -190,8 +190,11 @@ int abi_kvmclock_ctrl(struct abi_obj *obj, void *arg, unsigned long user)
 
 int abi_enable_cap_vcpu(struct abi_obj *obj, void *arg, unsigned long user)
 {
-    (void)obj;
-    (void)arg;
     (void)user;
-    return -EINVAL; /* the vCPU capabilities of x86 are Hyper-V's and PV feature enforcement */
+    const struct kvm_enable_cap *cap = arg;
+    if (cap->flags != 0 || cap->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID) {
+        return -EINVAL;
+    }
+    ABI_VCPU_OF(obj)->clock.enforce = cap->args[0] != 0;
+    return 0;
 }

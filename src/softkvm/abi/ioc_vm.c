@@ -104,6 +104,23 @@ static int enable_dirty_ring(struct abi_vm *vm, const struct kvm_enable_cap *cap
     return rc;
 }
 
+/* Once, and to no more than we have. */
+static int enable_max_vcpu_id(struct abi_vm *vm, const struct kvm_enable_cap *cap)
+{
+    if (cap->args[0] == 0 || cap->args[0] > ABI_MAX_VCPUS) {
+        return -EINVAL;
+    }
+    pthread_mutex_lock(&vm->lock);
+    int rc = 0;
+    if (vm->max_vcpu_id == 0) {
+        vm->max_vcpu_id = (uint32_t)cap->args[0];
+    } else if (vm->max_vcpu_id != cap->args[0]) {
+        rc = -EINVAL;
+    }
+    pthread_mutex_unlock(&vm->lock);
+    return rc;
+}
+
 int abi_enable_cap_vm(struct abi_obj *obj, void *arg, unsigned long user)
 {
     (void)user;
@@ -134,16 +151,21 @@ int abi_enable_cap_vm(struct abi_obj *obj, void *arg, unsigned long user)
         }
         vm->msr_exit_mask = (uint32_t)cap->args[0];
         return 0;
-    case KVM_CAP_DISABLE_QUIRKS:
-        vm->disabled_quirks = cap->args[0];
-        return 0;
     case KVM_CAP_DISABLE_QUIRKS2:
-        if ((cap->args[0] &
-             ~(uint64_t)(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE)) != 0) {
+        if ((cap->args[0] & ~(uint64_t)ABI_QUIRKS) != 0) {
             return -EINVAL;
         }
-        vm->disabled_quirks = cap->args[0];
+        atomic_store_explicit(&vm->sk.quirks_off, cap->args[0], memory_order_relaxed);
         return 0;
+    case KVM_CAP_DISABLE_QUIRKS:
+        atomic_store_explicit(&vm->sk.quirks_off, cap->args[0], memory_order_relaxed);
+        return 0;
+    case KVM_CAP_MSR_PLATFORM_INFO:
+        atomic_store_explicit(&vm->sk.platform_info_hidden, cap->args[0] == 0,
+                              memory_order_relaxed);
+        return 0;
+    case KVM_CAP_MAX_VCPU_ID:
+        return enable_max_vcpu_id(vm, cap);
     case KVM_CAP_EXCEPTION_PAYLOAD:
         return cap->args[0] > 1 ? -EINVAL : 0;
     default:
@@ -306,9 +328,10 @@ int abi_get_clock(struct abi_obj *obj, void *arg, unsigned long user)
     (void)user;
     struct kvm_clock_data *d = arg;
     *d = (struct kvm_clock_data){
-        .clock = pv_clock_now(&ABI_VM_OF(obj)->clock),
-        .flags = KVM_CLOCK_TSC_STABLE,
+        .flags = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC,
     };
+    pv_clock_sample(&ABI_VM_OF(obj)->clock, (uint64_t *)&d->clock, (uint64_t *)&d->realtime,
+                    (uint64_t *)&d->host_tsc);
     return 0;
 }
 
@@ -321,7 +344,13 @@ int abi_set_clock(struct abi_obj *obj, void *arg, unsigned long user)
         0) {
         return -EINVAL;
     }
-    pv_clock_set(&vm->clock, d->clock);
+    /* With the time of day at which the clock was read: what has passed since is added. */
+    uint64_t passed = 0;
+    if ((d->flags & KVM_CLOCK_REALTIME) != 0) {
+        uint64_t now = pv_realtime_ns();
+        passed = now > d->realtime ? now - d->realtime : 0;
+    }
+    pv_clock_set(&vm->clock, d->clock + passed);
     for (unsigned i = 0; i < ABI_MAX_VCPUS; i++) {
         struct abi_vcpu *v = vm->vcpu[i];
         if (v != NULL) {

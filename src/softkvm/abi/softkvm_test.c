@@ -178,6 +178,7 @@ static void immediate_exit_completes_what_is_pending(void **state)
     *((uint8_t *)f->run + f->run->io.data_offset) = 0x5a;
     f->run->immediate_exit = 1;
     expect_errno(run(f), EINTR);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_IO); /* no exit of its own */
     assert_int_equal(ctl(f->cpu, KVM_GET_REGS, &r), 0);
     assert_int_equal(r.rip, 0x1002);
     assert_int_equal(r.rax & 0xff, 0x5a);
@@ -270,6 +271,157 @@ static void state_goes_out_and_in(void **state)
     m.e[0].data = 0;
     assert_int_equal(ctl(f->cpu, KVM_GET_MSRS, &m), 1);
     assert_int_equal(m.e[0].data, 0x10);
+}
+
+static void enable_vm(struct fixture *f, uint32_t cap, uint64_t value)
+{
+    struct kvm_enable_cap e = { .cap = cap, .args = { value } };
+    assert_int_equal(ctl(f->vm, KVM_ENABLE_CAP, &e), 0);
+}
+
+/* KVM api.rst 5, KVM_EXIT_X86_RDMSR: the client's answer becomes the result, or #GP. */
+static void msr_accesses_go_to_a_client_that_asks(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t code[] = {
+        0x66, 0xb9, 0xef, 0xbe, 0xad, 0xde, /* mov ecx, 0xdeadbeef */
+        0x0f, 0x32, 0x0f, 0x30,             /* rdmsr; wrmsr */
+        0x0f, 0x32, 0xf4,                   /* rdmsr; hlt */
+    };
+    enable_vm(f, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN);
+    le16_put(f->ram + 13 * 4, 0x2000); /* #GP */
+    le16_put(f->ram + 13 * 4 + 2, 0);
+    f->ram[0x2000] = 0xf4;
+    start_at(f, code, sizeof(code));
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_X86_RDMSR);
+    assert_int_equal(f->run->msr.index, 0xdeadbeef);
+    assert_int_equal(f->run->msr.reason, KVM_MSR_EXIT_REASON_UNKNOWN);
+    f->run->msr.data = UINT64_C(0x1122334455667788);
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_X86_WRMSR);
+    assert_true(f->run->msr.data == UINT64_C(0x1122334455667788));
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_X86_RDMSR);
+    f->run->msr.error = 1;
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_HLT);
+    struct kvm_regs r;
+    assert_int_equal(ctl(f->cpu, KVM_GET_REGS, &r), 0);
+    assert_int_equal(r.rip, 0x2001); /* behind the HLT of the handler */
+}
+
+/* A vCPU's TSC begins at 0, and one that is set nearly like the last is in step with it. */
+static void tscs_are_in_step(void **state)
+{
+    struct fixture *f = *state;
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry e[1];
+    } m = {
+        .head = { .nmsrs = 1 },
+        .e = { { .index = 0x10 } },
+    };
+    const uint64_t offset_attr = KVM_VCPU_TSC_OFFSET;
+    uint64_t offset[2] = { 1, 2 };
+    struct kvm_device_attr a = { .group = KVM_VCPU_TSC_CTRL, .attr = offset_attr };
+    int khz = ctl(f->cpu, KVM_GET_TSC_KHZ, NULL);
+    assert_int_equal(ctl(f->cpu, KVM_GET_MSRS, &m), 1);
+    assert_true(m.e[0].data < (uint64_t)khz * 1000 * 60);
+    int cpu2 = ctl(f->vm, KVM_CREATE_VCPU, (void *)1);
+    assert_true(cpu2 >= 0);
+    const int cpu[2] = { f->cpu, cpu2 };
+    for (int i = 0; i < 2; i++) {
+        m.e[0].data = UINT64_C(1) << 50;
+        assert_int_equal(ctl(cpu[i], KVM_SET_MSRS, &m), 1);
+        a.addr = (uintptr_t)&offset[i];
+        assert_int_equal(ctl(cpu[i], KVM_GET_DEVICE_ATTR, &a), 0);
+    }
+    assert_true(offset[0] == offset[1]);
+    m.e[0].data = UINT64_C(1) << 51;
+    assert_int_equal(ctl(cpu2, KVM_SET_MSRS, &m), 1);
+    assert_int_equal(ctl(cpu2, KVM_GET_DEVICE_ATTR, &a), 0);
+    assert_true(offset[0] != offset[1]);
+    assert_int_equal(softkvm_close(cpu2), 0);
+}
+
+/* KVM api.rst 7.28 (Linux 6.1): MWAIT does nothing where CPUID hides it, or raises #UD. */
+static void quirks_can_be_disabled(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t code[] = {
+        0x31, 0xc9, 0x0f, 0x01, 0xc9, 0xf4
+    }; /* xor cx,cx; mwait; hlt */
+    struct kvm_regs r;
+    le16_put(f->ram + 6 * 4, 0x2000); /* #UD */
+    le16_put(f->ram + 6 * 4 + 2, 0);
+    f->ram[0x2000] = 0xf4;
+    start_at(f, code, sizeof(code));
+    assert_int_equal(run(f), 0);
+    assert_int_equal(ctl(f->cpu, KVM_GET_REGS, &r), 0);
+    assert_int_equal(r.rip, 0x1000 + sizeof(code));
+    enable_vm(f, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS);
+    start_at(f, code, sizeof(code));
+    assert_int_equal(run(f), 0);
+    assert_int_equal(ctl(f->cpu, KVM_GET_REGS, &r), 0);
+    assert_int_equal(r.rip, 0x2001);
+    struct kvm_enable_cap e = { .cap = KVM_CAP_DISABLE_QUIRKS2, .args = { UINT64_C(1) << 40 } };
+    expect_errno(ctl(f->vm, KVM_ENABLE_CAP, &e), EINVAL);
+}
+
+/* KVM_CAP_MAX_VCPU_ID: the bound on vCPU ids can be set once; PLATFORM_INFO can be hidden. */
+static void vm_capabilities_bind(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t code[] = { 0x66, 0xb9, 0xce, 0, 0, 0, 0x0f, 0x32, 0xf4 };
+    struct kvm_enable_cap e = { .cap = KVM_CAP_MAX_VCPU_ID, .args = { 2 } };
+    assert_int_equal(ctl(f->vm, KVM_ENABLE_CAP, &e), 0);
+    e.args[0] = 3;
+    expect_errno(ctl(f->vm, KVM_ENABLE_CAP, &e), EINVAL);
+    expect_errno(ctl(f->vm, KVM_CREATE_VCPU, (void *)2), EINVAL);
+    struct kvm_regs r;
+    start_at(f, code, sizeof(code));
+    assert_int_equal(run(f), 0);
+    assert_int_equal(ctl(f->cpu, KVM_GET_REGS, &r), 0);
+    assert_int_equal(r.rax, UINT64_C(1) << 31); /* CPUID faulting is there */
+    enable_vm(f, KVM_CAP_MSR_PLATFORM_INFO, 0);
+    le16_put(f->ram + 13 * 4, 0x2000);
+    le16_put(f->ram + 13 * 4 + 2, 0);
+    f->ram[0x2000] = 0xf4;
+    start_at(f, code, sizeof(code));
+    assert_int_equal(run(f), 0);
+    assert_int_equal(ctl(f->cpu, KVM_GET_REGS, &r), 0);
+    assert_int_equal(r.rip, 0x2001);
+}
+
+/* The client may change the count of a repeated input between its parts. */
+static void a_shorter_count_ends_a_string_input(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t code[] = { 0xb9, 3, 0, 0xbf, 0, 0x30, 0xf3, 0x6c, 0xf4 }; /* rep insb */
+    struct kvm_regs r;
+    start_at(f, code, sizeof(code));
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_IO);
+    assert_int_equal(f->run->io.count, 3);
+    assert_int_equal(ctl(f->cpu, KVM_GET_REGS, &r), 0);
+    r.rcx = 1;
+    assert_int_equal(ctl(f->cpu, KVM_SET_REGS, &r), 0);
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_HLT);
+    assert_int_equal(ctl(f->cpu, KVM_GET_REGS, &r), 0);
+    assert_int_equal(r.rdi, 0x3001);
+    assert_int_equal(r.rcx, 0);
+}
+
+static void code_outside_ram_is_an_internal_error(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t code[] = { 0xea, 0, 0, 0, 0x20 }; /* jmp 2000:0 */
+    start_at(f, code, sizeof(code));
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
+    assert_int_equal(f->run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
 }
 
 static void dirty_log_tells_written_pages(void **state)
@@ -417,6 +569,12 @@ int main(void)
         T(shutdown_after_a_triple_fault),
         T(errors_are_those_of_kvm),
         T(state_goes_out_and_in),
+        T(msr_accesses_go_to_a_client_that_asks),
+        T(tscs_are_in_step),
+        T(quirks_can_be_disabled),
+        T(vm_capabilities_bind),
+        T(a_shorter_count_ends_a_string_input),
+        T(code_outside_ram_is_an_internal_error),
         T(dirty_log_tells_written_pages),
         T(doorbells_do_not_exit),
         I(irqfd_wakes_a_halted_vcpu),

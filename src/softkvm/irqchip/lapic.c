@@ -252,8 +252,10 @@ void sk_lapic_power_on(struct sk_lapic *l)
         uint32_t x2id = l->c->id;
         sk_lapic_put(l, SK_LAPIC_LDR, (x2id >> 4) << 16 | BIT(x2id & 15));
     }
-    /* BSP: LINT0 as ExtINT, so that the PIC works without any set-up, as KVM gives it. */
-    if (l->c->id == 0) {
+    /* BSP: LINT0 as ExtINT, so that the PIC works without any set-up: a quirk of KVM's. */
+    if ((l->c->apic_base & 0x100) != 0 &&
+        (atomic_load_explicit(&l->c->vm->quirks_off, memory_order_relaxed) &
+         SK_QUIRK_LINT0_REENABLED) == 0) {
         sk_lapic_put(l, SK_LAPIC_LVT_LINT0, SK_DM_EXTINT << 8);
     }
 }

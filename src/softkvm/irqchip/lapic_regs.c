@@ -165,13 +165,13 @@ static int write_by_mode(struct sk_lapic *l, unsigned reg, uint64_t value, bool 
         sk_lapic_put(l, reg, atomic_exchange_explicit(&l->esr_pending, 0, memory_order_relaxed));
         return 0;
     case SK_LAPIC_ICR:
+        value &= ~BIT64(12); /* delivery status: always idle */
         if (x2apic) {
             if ((value & 0xffffffff & ~(uint64_t)(reg_writable(reg))) != 0) {
                 return 1;
             }
             sk_lapic_put(l, SK_LAPIC_ICR2, (uint32_t)(value >> 32));
         }
-        value &= reg_writable(reg);
         sk_lapic_put(l, reg, (uint32_t)value);
         sk_lapic_send_ipi(l, (uint32_t)value,
                           x2apic ? sk_lapic_get(l, SK_LAPIC_ICR2)
@@ -228,12 +228,16 @@ int sk_lapic_reg_write(struct sk_lapic *l, unsigned reg, uint64_t value, bool x2
 bool sk_lapic_mmio(struct sk_lapic *l, uint64_t gpa, void *data, unsigned len, bool write)
 {
     uint64_t base = l->c->apic_base & ~UINT64_C(0xfff);
-    if (!sk_lapic_hw_enabled(l) || gpa - base >= 0x1000) {
+    if (gpa - base >= 0x1000) {
         return false;
     }
     unsigned offset = (unsigned)(gpa - base);
-    if (sk_lapic_x2apic(l)) {
-        /* The page is not decoded in this mode; KVM answers for the hole (its default quirk). */
+    if (!sk_lapic_hw_enabled(l) || sk_lapic_x2apic(l)) {
+        /* The page is not decoded then; KVM answers for the hole, unless the client says no. */
+        if ((atomic_load_explicit(&l->c->vm->quirks_off, memory_order_relaxed) &
+             SK_QUIRK_LAPIC_MMIO_HOLE) != 0) {
+            return false;
+        }
         if (!write) {
             memset(data, 0xff, len);
         }

@@ -24,6 +24,7 @@ struct pv_clock_vcpu {
     uint64_t last_delay_ns, steal_written_ns;
     int schedstat_fd;
     bool no_files;      /* nothing may be opened */
+    bool enforce;       /* what CPUID does not offer is not there (ENFORCE_PV_FEATURE_CPUID) */
     bool guest_stopped; /* PVCLOCK_GUEST_STOPPED is to be set (KVM_KVMCLOCK_CTRL) */
 };
 
@@ -35,6 +36,10 @@ unsigned pv_cpuid(struct sk_cpuid_entry *ret);
 
 /* Guest time now. */
 uint64_t pv_clock_now(const struct pv_clock_vm *vm);
+/* Guest time, the host's time of day and its TSC at one moment. */
+void pv_clock_sample(const struct pv_clock_vm *vm, uint64_t *ret_ns, uint64_t *ret_realtime_ns,
+                     uint64_t *ret_tsc);
+uint64_t pv_realtime_ns(void);
 void pv_clock_set(struct pv_clock_vm *vm, uint64_t ns);
 
 /* MSRs 0x11, 0x12 and 0x4b564d00 to 0x4b564d05: 0 done, 1 #GP, -1 none of ours. */
@@ -51,6 +56,9 @@ void pv_clock_refresh(struct sk_vcpu *c, struct pv_clock_vm *vm, struct pv_clock
 
 /* Brings the steal time up to date, at most once a millisecond; at KVM_RUN. */
 void pv_steal_refresh(struct sk_vcpu *c, struct pv_clock_vcpu *v);
+
+/* True if CPUID leaf 0x40000001 offers the KVM_FEATURE_*, or if the client does not insist. */
+bool pv_offered(const struct sk_vcpu *c, const struct pv_clock_vcpu *v, unsigned feature);
 
 /* VMCALL/VMMCALL: puts the result in RAX (hypercalls.rst). Always true: no call is the client's. */
 bool pv_hypercall(struct sk_vcpu *c);

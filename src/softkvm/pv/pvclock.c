@@ -48,6 +48,31 @@ void pv_clock_set(struct pv_clock_vm *vm, uint64_t ns)
     atomic_store_explicit(&vm->offset_ns, (int64_t)(ns - host_ns()), memory_order_relaxed);
 }
 
+uint64_t pv_realtime_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * NSEC + (uint64_t)ts.tv_nsec;
+}
+
+void pv_clock_sample(const struct pv_clock_vm *vm, uint64_t *ret_ns, uint64_t *ret_realtime_ns,
+                     uint64_t *ret_tsc)
+{
+    *ret_ns = pv_clock_now(vm);
+    *ret_realtime_ns = pv_realtime_ns();
+    *ret_tsc = __rdtsc();
+}
+
+bool pv_offered(const struct sk_vcpu *c, const struct pv_clock_vcpu *v, unsigned feature)
+{
+    for (unsigned i = 0; v->enforce && i < c->cpuid_n; i++) {
+        if (c->cpuid[i].function == KVM_CPUID_FEATURES) {
+            return (c->cpuid[i].eax >> feature & 1) != 0;
+        }
+    }
+    return !v->enforce;
+}
+
 unsigned pv_cpuid(struct sk_cpuid_entry *ret)
 {
     ret[0] = (struct sk_cpuid_entry){ .function = KVM_CPUID_SIGNATURE,
@@ -213,10 +238,30 @@ unsigned pv_msr_list(uint32_t *ret, unsigned max)
     return ARRAY_LEN(list);
 }
 
+static bool msr_offered(const struct sk_vcpu *c, const struct pv_clock_vcpu *v, uint32_t index)
+{
+    switch (index) {
+    case MSR_KVM_WALL_CLOCK:
+    case MSR_KVM_SYSTEM_TIME:
+        return pv_offered(c, v, KVM_FEATURE_CLOCKSOURCE);
+    case MSR_KVM_WALL_CLOCK_NEW:
+    case MSR_KVM_SYSTEM_TIME_NEW:
+        return pv_offered(c, v, KVM_FEATURE_CLOCKSOURCE2);
+    case MSR_KVM_STEAL_TIME:
+        return pv_offered(c, v, KVM_FEATURE_STEAL_TIME);
+    case MSR_KVM_POLL_CONTROL:
+        return pv_offered(c, v, KVM_FEATURE_POLL_CONTROL);
+    default:
+        return true;
+    }
+}
+
 int pv_rdmsr(struct sk_vcpu *c, struct pv_clock_vm *vm, struct pv_clock_vcpu *v, uint32_t index,
              uint64_t *ret)
 {
-    (void)c;
+    if (!msr_offered(c, v, index)) {
+        return 1;
+    }
     switch (index) {
     case MSR_KVM_WALL_CLOCK:
     case MSR_KVM_WALL_CLOCK_NEW:
@@ -240,6 +285,9 @@ int pv_rdmsr(struct sk_vcpu *c, struct pv_clock_vm *vm, struct pv_clock_vcpu *v,
 int pv_wrmsr(struct sk_vcpu *c, struct pv_clock_vm *vm, struct pv_clock_vcpu *v, uint32_t index,
              uint64_t val)
 {
+    if (!msr_offered(c, v, index)) {
+        return 1;
+    }
     switch (index) {
     case MSR_KVM_WALL_CLOCK:
     case MSR_KVM_WALL_CLOCK_NEW:

@@ -198,17 +198,16 @@ static _Noreturn void blocks_bad(struct sk_vcpu *c, int err)
     sk_ud(c);
 }
 
-/* Bytes of code in memory that is not RAM, one at a time through the device path. */
-static void blocks_fetch_slow(struct sk_vcpu *c, uint64_t lin, uint8_t *buf)
+/* Code outside RAM: KVM fetches no instructions from devices. */
+static _Noreturn void blocks_no_ram(struct sk_vcpu *c)
 {
-    uint64_t gpa;
-    const uint8_t *p = sk_fetch_ptr(c, lin, &gpa);
-
-    if (p) {
-        *buf = *p;
-    } else {
-        sk_mmio_read(c, gpa, buf, 1);
+    if (c->cpl != 0) {
+        sk_ud(c);
     }
+    c->exit.kind = SK_EXIT_INTERNAL_ERROR;
+    c->exit.internal.suberror = 1; /* KVM_INTERNAL_ERROR_EMULATION */
+    c->exit.internal.insn_len = 0;
+    sk_leave_unfinished(c);
 }
 
 /* One instruction, byte by byte, with every check at the byte it belongs to. */
@@ -224,18 +223,17 @@ static struct sk_block *blocks_single(struct sk_vcpu *c)
     for (unsigned n = 0; len == SK_DEC_SHORT && n < sizeof(buf);) {
         uint64_t gpa, lin = blocks_lin(c, c->r[SK_RIP] + n, 1);
         const uint8_t *p = sk_fetch_ptr(c, lin, &gpa);
-        unsigned left = (unsigned)(4096 - (lin & 4095)), take = 1;
+        unsigned left = (unsigned)(4096 - (lin & 4095)), take;
 
-        if (p) {
-            take = MIN(left, (unsigned)sizeof(buf) - n);
-            if (!sk_code64(c)) {
-                take = (unsigned)MIN((uint64_t)take,
-                                     (uint64_t)c->seg[SK_CS].limit - (c->r[SK_RIP] + n) + 1);
-            }
-            memcpy(buf + n, p, take);
-        } else {
-            blocks_fetch_slow(c, lin, buf + n);
+        if (!p) {
+            blocks_no_ram(c);
         }
+        take = MIN(left, (unsigned)sizeof(buf) - n);
+        if (!sk_code64(c)) {
+            take = (unsigned)MIN((uint64_t)take,
+                                 (uint64_t)c->seg[SK_CS].limit - (c->r[SK_RIP] + n) + 1);
+        }
+        memcpy(buf + n, p, take);
         n += take;
         len = sk_decode(&blk->insn[0], buf, n, &env);
     }

@@ -113,9 +113,15 @@ static void run_event(struct sk_vcpu *c, enum sk_event_kind kind, uint8_t vec)
     sk_deliver(c, kind, vec, false, 0, c->r[SK_RIP]);
 }
 
+/* KVM_GUESTDBG_BLOCKIRQ: the client steps and wants no handler in between. */
+static bool run_events_blocked(const struct sk_vcpu *c)
+{
+    return c->guest_debug & 0x100000;
+}
+
 static bool run_nmi(struct sk_vcpu *c)
 {
-    if (c->nmi_masked || (c->special & SHADOW)) {
+    if (c->nmi_masked || (c->special & SHADOW) || run_events_blocked(c)) {
         sk_poll_set(c, SK_POLL_NMI); /* IRET or the next instruction comes back to it */
         return false;
     }
@@ -135,7 +141,7 @@ static bool run_intr(struct sk_vcpu *c)
 {
     int vec;
 
-    if (c->special & SHADOW) {
+    if ((c->special & SHADOW) || run_events_blocked(c)) {
         sk_poll_set(c, SK_POLL_INTR);
         return false;
     }
@@ -363,6 +369,28 @@ static bool run_resume(struct sk_vcpu *c)
     return false;
 }
 
+/* RDMSR or WRMSR has been answered by the client. */
+static void run_msr_answered(struct sk_vcpu *c)
+{
+    uint8_t len = c->msr_len;
+
+    c->msr_len = 0;
+    c->insn_rip = c->r[SK_RIP];
+    if (c->msr.error) {
+        sk_gp(c);
+    }
+    if (!c->msr.write) {
+        c->r[SK_RAX] = (uint32_t)c->msr.data;
+        c->r[SK_RDX] = c->msr.data >> 32;
+    }
+    c->r[SK_RIP] += len;
+    c->insn_count++;
+    if (c->special & SK_SPECIAL_TF) {
+        c->exc = (struct sk_exception){ .vec = SK_DB, .payload = BIT(14) };
+        c->exc_pending = true;
+    }
+}
+
 static void run_next(struct sk_vcpu *c)
 {
     if (UNLIKELY(c->special)) {
@@ -432,6 +460,9 @@ static void run_setjmp(struct sk_vcpu *c)
     default:
         if (c->pio_pending) {
             sk_pio_complete(c);
+        }
+        if (c->msr_len != 0) {
+            run_msr_answered(c);
         }
         if (c->mmio_n >
             0) { /* a read was answered: nothing may come before the instruction's end */

@@ -38,7 +38,7 @@ struct sk_vcpu *sk_vcpu_new(struct sk_vm *vm, uint32_t id, uint8_t *pio_data)
     }
     sk_jit_init(c);
     c->maxphyaddr = 40;
-    c->features[SK_FW_SYN] = 1;
+    sk_cpuid_unset(c);
     sk_tlb_reset(c);
     sk_vcpu_reset(c, false);
     return c;
@@ -83,6 +83,8 @@ static void reset_power_on(struct sk_vcpu *c)
     c->ucode_rev = UINT64_C(0x100000000);
     (void)sk_msr_feature(0x10a, &c->arch_cap); /* IA32_ARCH_CAPABILITIES: always there */
     c->smbase = 0x30000;
+    c->power_ctl = c->misc_features = 0;
+    c->platform_info = BIT64(31); /* CPUID faulting */
     c->mcg_status = 0;
     c->mtrr = (struct sk_mtrr){ 0 };
     c->mp_state = c->id == 0 ? SK_MP_RUNNABLE : SK_MP_UNINITIALIZED;
@@ -108,6 +110,7 @@ void sk_vcpu_reset(struct sk_vcpu *c, bool init)
     c->exc_pending = c->exc_injected = c->delivering = false;
     c->intr_injected = c->nmi_injected = false;
     c->pio_pending = false;
+    c->msr_len = 0;
     c->mmio_n = c->mmio_pos = 0;
     c->db_pending = 0;
     if (!init) {

@@ -172,6 +172,17 @@ enum sk_mp_state {
     SK_MP_SIPI_RECEIVED
 };
 
+/* Why an MSR access of the guest fails: KVM_MSR_EXIT_REASON_*. */
+enum sk_msr_reason { SK_MSR_INVALID = 1, SK_MSR_UNKNOWN = 2, SK_MSR_FILTERED = 4 };
+
+/* KVM_X86_QUIRK_*: behaviour of KVM that a client may switch off (KVM api.rst 7.28, Linux 6.1). */
+enum sk_quirk {
+    SK_QUIRK_LINT0_REENABLED = 0x01, /* LINT0 passes the PIC through after a reset */
+    SK_QUIRK_LAPIC_MMIO_HOLE = 0x04, /* with x2APIC on, the APIC's page is still the client's */
+    SK_QUIRK_MISC_ENABLE_NO_MWAIT = 0x10, /* IA32_MISC_ENABLE does not switch MWAIT in CPUID */
+    SK_QUIRK_MWAIT_NEVER_UD = 0x40 /* MONITOR and MWAIT are no-operations where CPUID hides them */
+};
+
 /* Why sk_run() came back. */
 enum sk_exit_kind {
     SK_EXIT_NONE,
@@ -183,7 +194,7 @@ enum sk_exit_kind {
     SK_EXIT_IRQ_WINDOW,     /* SK_POLL_WINDOW and an interrupt could be taken now */
     SK_EXIT_DEBUG,          /* debug: guest debugging asked for it */
     SK_EXIT_HYPERCALL,      /* VMCALL the client asked to see */
-    SK_EXIT_MSR,            /* msr: filtered MSR access */
+    SK_EXIT_MSR,            /* c->msr: an MSR access for the client to answer */
     SK_EXIT_INTERNAL_ERROR, /* suberror as KVM_INTERNAL_ERROR_* */
     SK_EXIT_BUS_LOCK,
     SK_EXIT_SET_TPR,
@@ -201,6 +212,15 @@ struct sk_mmio {
     uint8_t data[8];
 };
 
+/* A guest's access to an MSR that the client answers. */
+struct sk_msr_exit {
+    uint32_t index;
+    uint32_t reason; /* enum sk_msr_reason */
+    uint64_t data;
+    bool write;
+    bool error; /* set by the client: inject #GP */
+};
+
 struct sk_exit {
     enum sk_exit_kind kind;
     union {
@@ -211,13 +231,6 @@ struct sk_exit {
             uint32_t count; /* elements; data in vcpu->pio_data */
         } io;
         struct sk_mmio *mmio; /* one piece; for a read the client fills data */
-        struct {
-            uint32_t index;
-            uint32_t reason; /* KVM_MSR_EXIT_REASON_* */
-            uint64_t data;
-            bool write;
-            bool error; /* set by the client: inject #GP */
-        } msr;
         struct {
             uint64_t nr, args[6], ret;
             bool longmode;
@@ -326,7 +339,8 @@ struct sk_vcpu {
     uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t tsc_aux, tsc_adjust, pat, misc_enable, apic_base, debugctl, feature_control;
-    uint64_t spec_ctrl, xss, smbase, ucode_rev, arch_cap;
+    uint64_t spec_ctrl, xss, smbase, ucode_rev, arch_cap, power_ctl;
+    uint64_t platform_info, misc_features; /* CPUID faulting: SDM 3B (2023-12) §19.15 table */
     uint64_t mcg_cap, mcg_status, mcg_ctl, mc_bank[32][4];
     struct sk_mtrr mtrr;
     uint64_t tsc_offset; /* guest TSC = (host TSC * tsc_ratio >> 48) + tsc_offset */
@@ -356,6 +370,8 @@ struct sk_vcpu {
     bool pio_pending;
     struct sk_pio pio;
     bool pio_string;
+    uint8_t msr_len; /* not 0: RDMSR or WRMSR of that length has left for exit.msr's answer */
+    struct sk_msr_exit msr;
     struct sk_mmio mmio[SK_MMIO_MAX]; /* reads done and writes queued by this instruction */
     unsigned mmio_n, mmio_pos;
     bool mmio_draining; /* the instruction is complete, its writes go out one an exit */
@@ -395,11 +411,14 @@ struct sk_vm_ops {
      * (len 1 to 8, little endian) has been filled. */
     bool (*mmio)(struct sk_vcpu *c, uint64_t gpa, void *data, unsigned len, bool write);
     bool (*pio)(struct sk_vcpu *c, uint16_t port, void *data, unsigned size, bool write);
-    /* MSRs beyond msrs.def. 0 done, 1 unknown (#GP unless ignored), 2 exit to the client. */
+    /* MSRs beyond msrs.def. 0 done, 1 #GP, -1 none of theirs. */
     int (*rdmsr)(struct sk_vcpu *c, uint32_t index, uint64_t *ret);
     int (*wrmsr)(struct sk_vcpu *c, uint32_t index, uint64_t val);
-    /* Called before msrs.def: 0 go on, 1 #GP, 2 exit to the client. */
-    int (*msr_filter)(struct sk_vcpu *c, uint32_t index, bool write);
+    /* Before msrs.def is looked at: may the guest access this MSR? */
+    bool (*msr_allowed)(struct sk_vcpu *c, uint32_t index, bool write);
+    /* An access of the guest ends in #GP for one of enum sk_msr_reason: true if the client wants to
+     * answer it (SK_EXIT_MSR). */
+    bool (*msr_exit)(struct sk_vcpu *c, uint32_t reason);
     /* irqchip: see irqchip/irqchip.h. */
     bool (*intr_pending)(struct sk_vcpu *c);
     int (*intr_ack)(struct sk_vcpu *c); /* vector, or -1 if it went away */
@@ -422,6 +441,8 @@ struct sk_vm {
     struct sk_irqchip *irqchip; /* NULL: the client emulates the interrupt controllers */
     _Atomic uint32_t unknown_logged;
     _Atomic uint32_t split_lock; /* held over a locked access to device memory or across pages */
+    _Atomic uint64_t quirks_off; /* enum sk_quirk: what the client has disabled */
+    _Atomic bool platform_info_hidden; /* a guest's RDMSR of PLATFORM_INFO faults */
 };
 
 /* Creates a vCPU in its power-on state (SDM 3A §9.1.1). `pio_data` is 4096 bytes that outlive it.

@@ -103,6 +103,11 @@ static void words_of_host(uint32_t *w)
     }
 }
 
+void sk_cpuid_unset(struct sk_vcpu *c)
+{
+    words_of_host(c->features);
+}
+
 static const struct sk_cpuid_entry *cpuid_find(const struct sk_vcpu *c, uint32_t leaf, uint32_t sub)
 {
     for (unsigned i = 0; i < c->cpuid_n; i++) {
@@ -145,12 +150,25 @@ int sk_cpuid_set(struct sk_vcpu *c, const struct sk_cpuid_entry *e, unsigned n)
     return 0;
 }
 
+bool sk_cpuid_has_mwait(const struct sk_vcpu *c)
+{
+    const struct sk_cpuid_entry *e;
+
+    if (atomic_load_explicit(&c->vm->quirks_off, memory_order_relaxed) &
+        SK_QUIRK_MISC_ENABLE_NO_MWAIT) {
+        return c->misc_enable & BIT(18);
+    }
+    e = cpuid_find(c, 1, 0);
+    return e && (e->ecx & BIT(3));
+}
+
 /* Bits that follow the state of the CPU. */
 static void cpuid_dynamic(const struct sk_vcpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
 {
     if (leaf == 1) {
         r[2] &= ~BIT(27);
         r[2] |= c->cr4 & SK_CR4_OSXSAVE ? BIT(27) : 0;
+        r[2] = (r[2] & ~BIT(3)) | (sk_cpuid_has_mwait(c) ? BIT(3) : 0);
         if (!(c->apic_base & 0x800)) {
             r[3] &= ~BIT(9);
         }

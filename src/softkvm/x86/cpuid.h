@@ -82,6 +82,12 @@ MUST_USE int sk_cpuid_set(struct sk_vcpu *c, const struct sk_cpuid_entry *e, uns
  * follow state). */
 void sk_cpuid_get(struct sk_vcpu *c, uint32_t leaf, uint32_t sub, uint32_t ret_reg[4]);
 
+/* The state before sk_cpuid_set(): CPUID reads as zero, yet the guest may use what we have. */
+void sk_cpuid_unset(struct sk_vcpu *c);
+
+/* MONITOR and MWAIT are there for this guest. */
+bool sk_cpuid_has_mwait(const struct sk_vcpu *c);
+
 /* Fills up to `max` entries with what a model offers: KVM_GET_SUPPORTED_CPUID for "host". `model`:
  * "x86-64-v1", "x86-64-v2", "x86-64-v3", "host". Returns the number, -E2BIG, or -EINVAL. */
 MUST_USE int sk_cpuid_model(const char *model, struct sk_cpuid_entry *ret, unsigned max);

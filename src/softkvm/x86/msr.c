@@ -10,11 +10,15 @@ enum {
     MSR_TSC = 0x10,
     MSR_APIC_BASE = 0x1b,
     MSR_TSC_ADJUST = 0x3b,
+    MSR_PLATFORM_INFO = 0xce,
     MSR_MTRR_CAP = 0xfe,
     MSR_ARCH_CAP = 0x10a,
+    MSR_MISC_FEATURES = 0x140,
+    MSR_MISC_ENABLE = 0x1a0,
     MSR_MTRR_PHYS = 0x200,
     MSR_PAT = 0x277,
     MSR_MTRR_DEF = 0x2ff,
+    MSR_PERF_CAP = 0x345,
     MSR_MC0 = 0x400
 };
 #define MSR_EFER    0xc0000080u
@@ -24,6 +28,9 @@ enum {
 /* RDCL_NO, SKIP_L1DFL, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO,
  * PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO: the engine executes nothing speculatively. */
 #define ARCH_CAP UINT64_C(0xd10e179)
+
+#define CPUID_FAULT       BIT64(31) /* in PLATFORM_INFO */
+#define MISC_ENABLE_GUEST UINT64_C(0x400c51889)
 
 enum msr_kind { KIND_PLAIN, KIND_CANON, KIND_RO, KIND_ZERO };
 
@@ -145,7 +152,7 @@ static bool msr_is_mc(const struct sk_vcpu *c, uint32_t index, bool host)
            index < MSR_MC0 + 4 * (uint32_t)(c->mcg_cap & 0xff) && index < MSR_MC0 + 128;
 }
 
-/* Registers with rules of their own. 0 done, 1 not one of them. */
+/* Registers with rules of their own. 0 done, 1 #GP, -1 not one of them. */
 static int msr_read_special(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host)
 {
     const uint64_t *m;
@@ -159,25 +166,34 @@ static int msr_read_special(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bo
         return 0;
     case MSR_TSC_ADJUST:
         *ret = c->tsc_adjust;
-        return !msr_has(c, SK_F_TSC_ADJUST, host);
+        return -!msr_has(c, SK_F_TSC_ADJUST, host);
     case MSR_MTRR_CAP:
         *ret = 0x508; /* 8 variable ranges, fixed ranges, WC */
-        return !msr_has(c, SK_F_MTRR, host);
+        return -!msr_has(c, SK_F_MTRR, host);
     case MSR_ARCH_CAP:
         *ret = c->arch_cap;
-        return !msr_has(c, SK_F_ARCH_CAP, host);
+        return -!msr_has(c, SK_F_ARCH_CAP, host);
     case MSR_PAT:
         *ret = c->pat;
+        return 0;
+    case MSR_MISC_FEATURES:
+        *ret = c->misc_features;
+        return 0;
+    case MSR_MISC_ENABLE:
+        *ret = c->misc_enable;
         return 0;
     case MSR_EFER:
         *ret = c->efer;
         return 0;
     case MSR_FS_BASE:
         *ret = c->seg[SK_FS].base;
-        return !msr_has(c, SK_F_LM, host);
+        return -!msr_has(c, SK_F_LM, host);
     case MSR_GS_BASE:
         *ret = c->seg[SK_GS].base;
-        return !msr_has(c, SK_F_LM, host);
+        return -!msr_has(c, SK_F_LM, host);
+    case MSR_PLATFORM_INFO:
+        *ret = c->platform_info;
+        return !host && atomic_load_explicit(&c->vm->platform_info_hidden, memory_order_relaxed);
     default:
         break;
     }
@@ -189,7 +205,7 @@ static int msr_read_special(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bo
     if (m) {
         *ret = *m;
     }
-    return m == NULL;
+    return m != NULL ? 0 : -1;
 }
 
 static int msr_write_base(struct sk_vcpu *c, struct sk_seg *s, uint64_t v, bool host)
@@ -239,6 +255,34 @@ static int msr_write_mc(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host
     return 0;
 }
 
+static int msr_write_platform_info(struct sk_vcpu *c, uint64_t v, bool host)
+{
+    /* CPUID faulting may be taken away only while the guest does not use it. */
+    if (!host || (!(v & CPUID_FAULT) && (c->misc_features & 1))) {
+        return 1;
+    }
+    c->platform_info = v;
+    return 0;
+}
+
+static int msr_write_misc_features(struct sk_vcpu *c, uint64_t v)
+{
+    if ((v & ~UINT64_C(1)) || (v && !(c->platform_info & CPUID_FAULT))) {
+        return 1;
+    }
+    c->misc_features = v;
+    return 0;
+}
+
+static int msr_write_misc_enable(struct sk_vcpu *c, uint64_t v, bool host)
+{
+    if (!host && (v & ~MISC_ENABLE_GUEST)) {
+        return 1;
+    }
+    c->misc_enable = v;
+    return 0;
+}
+
 static int msr_write_special(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host)
 {
     uint64_t *m;
@@ -251,7 +295,7 @@ static int msr_write_special(struct sk_vcpu *c, uint32_t index, uint64_t v, bool
         return msr_write_apic_base(c, v, host);
     case MSR_TSC_ADJUST:
         if (!msr_has(c, SK_F_TSC_ADJUST, host)) {
-            return 1;
+            return -1;
         }
         if (!host) {
             c->tsc_offset += v - c->tsc_adjust;
@@ -276,6 +320,12 @@ static int msr_write_special(struct sk_vcpu *c, uint32_t index, uint64_t v, bool
             return 0;
         }
         return !sk_efer_write(c, v);
+    case MSR_PLATFORM_INFO:
+        return msr_write_platform_info(c, v, host);
+    case MSR_MISC_FEATURES:
+        return msr_write_misc_features(c, v);
+    case MSR_MISC_ENABLE:
+        return msr_write_misc_enable(c, v, host);
     case MSR_FS_BASE:
         return msr_write_base(c, &c->seg[SK_FS], v, host);
     case MSR_GS_BASE:
@@ -287,45 +337,34 @@ static int msr_write_special(struct sk_vcpu *c, uint32_t index, uint64_t v, bool
         return msr_write_mc(c, index, v, host);
     }
     m = msr_mtrr(c, index, host);
-    if (!m || !msr_mtrr_valid(c, index, v)) {
+    if (!m) {
+        return -1;
+    }
+    if (!msr_mtrr_valid(c, index, v)) {
         return 1;
     }
     *m = v;
     return 0;
 }
 
-/* An access the client has answered already, or one it filters. 0 go on, 1 #GP, 2 exit, 3 done. */
-static int msr_filtered(struct sk_vcpu *c, uint32_t index, bool write)
-{
-    return c->vm->ops->msr_filter ? c->vm->ops->msr_filter(c, index, write) : 0;
-}
-
-int sk_msr_read(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host)
+static int msr_do_read(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host)
 {
     const struct msr_row *r = msr_row(c, index, host);
-    int f = host ? 0 : msr_filtered(c, index, false);
+    int rc;
 
-    if (f) {
-        return f;
-    }
     if (r) {
         *ret = r->kind == KIND_ZERO ? 0 : *(const uint64_t *)(const void *)((char *)c + r->offset);
         return 0;
     }
-    if (msr_read_special(c, index, ret, host) == 0) {
-        return 0;
-    }
-    return c->vm->ops->rdmsr ? c->vm->ops->rdmsr(c, index, ret) : 1;
+    rc = msr_read_special(c, index, ret, host);
+    return rc >= 0 || !c->vm->ops->rdmsr ? rc : c->vm->ops->rdmsr(c, index, ret);
 }
 
-int sk_msr_write(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host)
+static int msr_do_write(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host)
 {
     const struct msr_row *r = msr_row(c, index, host);
-    int f = host ? 0 : msr_filtered(c, index, true);
+    int rc;
 
-    if (f) {
-        return f;
-    }
     if (r) {
         if (r->kind == KIND_RO && !host) {
             return 1;
@@ -339,16 +378,60 @@ int sk_msr_write(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host)
         }
         return 0;
     }
-    if (msr_write_special(c, index, v, host) == 0) {
-        return 0;
+    rc = msr_write_special(c, index, v, host);
+    return rc >= 0 || !c->vm->ops->wrmsr ? rc : c->vm->ops->wrmsr(c, index, v);
+}
+
+static bool msr_allowed(struct sk_vcpu *c, uint32_t index, bool write)
+{
+    return !c->vm->ops->msr_allowed || c->vm->ops->msr_allowed(c, index, write);
+}
+
+/* What becomes of an access that failed: #GP, or a question to the client. */
+static int msr_failed(struct sk_vcpu *c, const struct sk_msr_exit *m)
+{
+    if (c->vm->ops->msr_exit && c->vm->ops->msr_exit(c, m->reason)) {
+        c->msr = *m;
+        return 2;
     }
-    return c->vm->ops->wrmsr ? c->vm->ops->wrmsr(c, index, v) : 1;
+    return 1;
+}
+
+int sk_msr_read(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host)
+{
+    struct sk_msr_exit m = { .index = index, .reason = SK_MSR_FILTERED };
+
+    if (host || msr_allowed(c, index, false)) {
+        int rc = msr_do_read(c, index, ret, host);
+
+        if (rc == 0 || host) {
+            return rc != 0;
+        }
+        m.reason = rc < 0 ? SK_MSR_UNKNOWN : SK_MSR_INVALID;
+    }
+    return msr_failed(c, &m);
+}
+
+int sk_msr_write(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host)
+{
+    struct sk_msr_exit m = { .index = index, .reason = SK_MSR_FILTERED, .data = v, .write = true };
+
+    if (host || msr_allowed(c, index, true)) {
+        int rc = msr_do_write(c, index, v, host);
+
+        if (rc == 0 || host) {
+            return rc != 0;
+        }
+        m.reason = rc < 0 ? SK_MSR_UNKNOWN : SK_MSR_INVALID;
+    }
+    return msr_failed(c, &m);
 }
 
 unsigned sk_msr_list(uint32_t *ret, unsigned max)
 {
-    static const uint32_t special[] = { MSR_TSC, MSR_APIC_BASE, MSR_TSC_ADJUST,
-                                        MSR_PAT, MSR_MTRR_DEF,  MSR_ARCH_CAP };
+    static const uint32_t special[] = { MSR_TSC,           MSR_APIC_BASE,     MSR_TSC_ADJUST,
+                                        MSR_PAT,           MSR_MTRR_DEF,      MSR_ARCH_CAP,
+                                        MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MISC_ENABLE };
     unsigned n = 0;
 
     for (unsigned i = 0; i < ARRAY_LEN(special); i++, n++) {
@@ -382,7 +465,7 @@ unsigned sk_msr_list(uint32_t *ret, unsigned max)
 
 unsigned sk_msr_feature_list(uint32_t *ret, unsigned max)
 {
-    static const uint32_t list[] = { MSR_ARCH_CAP, 0x8b };
+    static const uint32_t list[] = { MSR_ARCH_CAP, 0x8b, MSR_PERF_CAP };
 
     for (unsigned i = 0; i < ARRAY_LEN(list) && i < max; i++) {
         ret[i] = list[i];
@@ -398,6 +481,10 @@ int sk_msr_feature(uint32_t index, uint64_t *ret)
     }
     if (index == 0x8b) {
         *ret = UINT64_C(0x100000000);
+        return 0;
+    }
+    if (index == MSR_PERF_CAP) {
+        *ret = 0; /* no performance counters */
         return 0;
     }
     return 1;

@@ -8,9 +8,9 @@
 
 #include "softkvm/x86/cpu.h"
 
-/* 0 done, 1 #GP (unknown, reserved bits, read-only), 2 the client wants to see it (guest accesses
- * only). `host`: on behalf of KVM_GET_MSRS and KVM_SET_MSRS: read-only rows can be set, TSC is the
- * guest's value. On the vCPU's thread or while it does not run. */
+/* 0 done, 1 #GP (unknown, reserved bits, read-only), 2 the client wants to answer (guest accesses
+ * only): c->msr is filled. `host`: on behalf of KVM_GET_MSRS and KVM_SET_MSRS: read-only rows can
+ * be set, TSC is the guest's value. On the vCPU's thread or while it does not run. */
 int sk_msr_read(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bool host);
 int sk_msr_write(struct sk_vcpu *c, uint32_t index, uint64_t val, bool host);
 

@@ -210,7 +210,12 @@ SK_HANDLER1(outs, op_outs);
 /* INS: the data goes to ES:rDI. */
 static void pio_complete_ins(struct sk_vcpu *c, const struct sk_pio *p)
 {
-    for (uint32_t i = 0; i < p->count; i++) {
+    uint32_t n = p->count;
+
+    if (p->rep) { /* the client may have changed the count */
+        n = (uint32_t)MIN((uint64_t)n, io_reg(c, p->ash, SK_RCX));
+    }
+    for (uint32_t i = 0; i < n; i++) {
         uint64_t lin = sk_seg_lin(c, SK_ES, io_reg(c, p->ash, SK_RDI), p->size, true);
 
         io_put(c, lin, p->size, c->pio_data + i * p->size);

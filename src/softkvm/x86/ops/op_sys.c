@@ -3,6 +3,7 @@
  * System instructions: descriptor tables, SYSCALL and SYSENTER, MSRs, CPUID, TSC, halts, fences.
  */
 #include <sys/random.h>
+#include <x86intrin.h>
 
 #include "softkvm/run/blocks.h"
 #include "softkvm/x86/cpuid.h"
@@ -290,7 +291,7 @@ static unsigned sys_dr(struct sk_vcpu *c, const struct sk_insn *in)
         sk_ud(c);
     }
     need_cpl0(c);
-    if (c->dr[7] & 0x2000) {
+    if (sk_debug_regs(c)[7] & 0x2000) {
         sk_raise_db(c, BIT(13));
     }
     return n == 4 || n == 5 ? n + 2 : n;
@@ -448,6 +449,9 @@ OP(op_cpuid)
     uint32_t r[4];
 
     (void)in;
+    if ((c->misc_features & 1) && c->cpl != 0) {
+        sk_gp(c); /* CPUID faulting */
+    }
     sk_cpuid_get(c, (uint32_t)c->r[SK_RAX], (uint32_t)c->r[SK_RCX], r);
     sk_set32(c, SK_RAX, r[0]);
     sk_set32(c, SK_RBX, r[1]);
@@ -474,6 +478,7 @@ OP(op_rdtsc)
     if (c->cpl != 0 && (c->cr4 & SK_CR4_TSD)) {
         sk_gp(c);
     }
+    _mm_lfence(); /* not before the guest's earlier loads: two CPUs compare what they read */
     sys_edx_eax(c, sk_tsc_now(c));
 }
 SK_HANDLER1(rdtsc, op_rdtsc);
@@ -499,11 +504,12 @@ OP(op_rdpmc)
 }
 SK_HANDLER1(rdpmc, op_rdpmc);
 
-/* Leaves for the client with the MSR exit already described, or faults. */
+/* Leaves for the client with c->msr filled, or faults. */
 static void sys_msr_result(struct sk_vcpu *c, int r)
 {
     if (r == 2) {
         c->exit.kind = SK_EXIT_MSR;
+        c->msr_len = c->cur->len;
         sk_leave_unfinished(c);
     }
     if (r != 0) {
@@ -721,9 +727,25 @@ OP(op_sysexit)
 }
 SK_HANDLER1(sysexit, op_sysexit);
 
+/* Where CPUID hides them, MONITOR and MWAIT do nothing, as under KVM; or, if the client says so,
+ * they raise #UD. True: nothing to do. */
+static bool sys_mwait_hidden(struct sk_vcpu *c)
+{
+    if (sk_cpuid_has_mwait(c)) {
+        return false;
+    }
+    if (atomic_load_explicit(&c->vm->quirks_off, memory_order_relaxed) & SK_QUIRK_MWAIT_NEVER_UD) {
+        sk_ud(c);
+    }
+    return true;
+}
+
 /* Arms nothing: MWAIT returns at once, which the manual allows. */
 OP(op_monitor)
 {
+    if (sys_mwait_hidden(c)) {
+        return;
+    }
     if (c->cpl != 0) {
         sk_ud(c);
     }
@@ -737,7 +759,7 @@ SK_HANDLER1(monitor, op_monitor);
 OP(op_mwait)
 {
     (void)in;
-    if (c->cpl != 0) {
+    if (!sys_mwait_hidden(c) && c->cpl != 0) {
         sk_ud(c);
     }
 }
