@@ -36,14 +36,17 @@ lab: setup
 # Each in a folder of its own, with the unit tests run.
 asan:
 	[ -f build-asan/build.ninja ] || meson setup build-asan -Db_sanitize=address,undefined
+	ninja -C build-asan
 	meson test -C build-asan --suite unit --print-errorlogs
 
 ubsan:
 	[ -f build-ubsan/build.ninja ] || meson setup build-ubsan -Db_sanitize=undefined
+	ninja -C build-ubsan
 	meson test -C build-ubsan --suite unit --print-errorlogs
 
 tsan:
 	[ -f build-tsan/build.ninja ] || meson setup build-tsan -Db_sanitize=thread
+	ninja -C build-tsan
 	meson test -C build-tsan --suite unit --print-errorlogs
 
 fuzz:

@@ -167,6 +167,7 @@ static int machine_open_disk(struct machine *m, const struct vmconfig_disk *d, s
         .read_only = d->readonly,
         .cache = (enum blk_cache)d->cache,
         .backing_allow = allow,
+        .data_file = d->data_file,
     };
     int rc = blk_open(&opts, ret_blk, err);
     if (rc == 0) {

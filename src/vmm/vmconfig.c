@@ -62,7 +62,15 @@ static const struct schema_field disk_fields[] = {
      DISK(backing_allow),
      .complete = "file",
      .help = "a backing file outside of the image's folder that the image may use" },
-    { 0 },
+    { .name = "data-file",
+     .arg = "FILE",
+     .type = SCHEMA_STR,
+     .min = 1,
+     DISK(data_file),
+     .complete = "file",
+     .help = "where a qcow2 image that keeps its data in another file has them; the name in the "
+              "image is not followed" },
+    { 0       },
 };
 
 static int disk_check(const void *obj, struct err *err)

@@ -27,6 +27,7 @@ struct vmconfig_disk {
     uint64_t cache;                   /* enum blk_cache */
     char *serial;                     /* NULL, or at most 20 characters (virtio 1.2 §5.2.6.1) */
     struct schema_list backing_allow; /* char *: files that the image may name as backing */
+    char *data_file;                  /* NULL: see blk_opts */
 };
 
 struct vmconfig_net {

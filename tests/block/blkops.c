@@ -9,8 +9,9 @@
  *       `trace`, each operation is noted for `blkops crash`, with the length of the log so far.
  * With `fault` (rules of the fault filter) operations may fail: what a failed one covered is old or
  *       new, sector by sector, and the image is whole in the end.
- *   blkops dump IMAGE RAW [snapshot=S] [format=F]     the contents of the disk, to a raw file
- *   blkops check IMAGE [fix=leaks|all]                prints counts; exit code 0 when clean
+ *              [data=FILE]
+ *   blkops dump IMAGE RAW [snapshot=S] [format=F] [data=FILE]     the contents of the disk, to a
+ * raw file blkops check IMAGE [fix=leaks|all]                prints counts; exit code 0 when clean
  *   blkops create IMAGE size=N [backing=F backing_format=F] [param=K=V]...
  *   blkops crash BEFORE LOG TRACE MODEL points=N seed=N scratch=PATH [keep=PATH]
  *       Replays power losses (tests/block/crash.c).
@@ -97,6 +98,7 @@ static void save(const char *path, const uint8_t *data, size_t size)
 struct run {
     const char *image;
     const char *format;
+    const char *data;   /* the external data file */
     const char *engine; /* NULL = synchronous */
     const char *writelog;
     const char *fault;
@@ -114,7 +116,7 @@ static void open_image(struct run *r)
     char spec[512];
     const char *filters[] = { spec, NULL };
     struct err err = ERR_INIT;
-    struct blk_opts opts = { .path = r->image, .format = r->format };
+    struct blk_opts opts = { .path = r->image, .format = r->format, .data_file = r->data };
     if (r->writelog != NULL || r->fault != NULL) {
         (void)snprintf(spec, sizeof(spec), "%s:%s", r->writelog != NULL ? "writelog" : "fault",
                        r->writelog != NULL ? r->writelog : r->fault);
@@ -454,6 +456,7 @@ static int cmd_run(int argc, char **argv)
     struct run r = {
         .image = argv[0],
         .format = blkops_arg(argc, argv, "format"),
+        .data = blkops_arg(argc, argv, "data"),
         .engine = blkops_arg(argc, argv, "queue"),
         .writelog = blkops_arg(argc, argv, "writelog"),
         .fault = blkops_arg(argc, argv, "fault"),
@@ -511,6 +514,7 @@ static int cmd_dump(int argc, char **argv)
         .format = format == NULL ? "qcow2" : format,
         .read_only = true,
         .snapshot = blkops_arg(argc, argv, "snapshot"),
+        .data_file = blkops_arg(argc, argv, "data"),
     };
     if (blk_open(&opts, &blk, &err) < 0) {
         blkops_die("%s", err.msg);

@@ -62,6 +62,8 @@ class Disk:
         self.size = self.rng.randint(1, max_sectors) * SECTOR
         self.snapshots = {}
         self.packed = False
+        self.external = None     # the file that holds the data of an image made so
+        self.external_raw = False
         self.log = []
         rng = self.rng
         self.v2 = rng.random() < 0.25
@@ -83,8 +85,8 @@ class Disk:
     def make(self):
         """Creates the image one way or another."""
         kind = self.rng.choice(('ours', 'ours', 'qemu', 'qemu', 'prealloc', 'backing', 'backing',
-                                'compressed'))
-        if kind == 'backing' and self.cluster == 512:
+                                'compressed', 'external', 'external raw'))
+        if kind == 'backing' and self.cluster == 512 or kind.startswith('external') and self.v2:
             kind = 'ours'
         options = self.options()
         self.note('make', kind, options, 'size', self.size)
@@ -94,6 +96,13 @@ class Disk:
             self.model.write_bytes(noise(self.rng, self.size))
             run('qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', '-o', self._join(options),
                 self.model, self.image)
+        elif kind.startswith('external'):
+            self.external = self.folder / f'{self.seed}.data'
+            self.external_raw = kind == 'external raw'
+            options.update(data_file=self.external,
+                           data_file_raw='on' if self.external_raw else 'off')
+            run('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', self._join(options), self.image,
+                self.size)
         elif kind == 'qemu':
             run('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', self._join(options), self.image,
                 self.size)
@@ -138,7 +147,7 @@ class Disk:
         """Our program applies random operations."""
         rng = self.rng
         argv = ['run', self.image, self.model, f'seed={rng.randrange(1 << 30)}', f'ops={ops}',
-                f'reopen={rng.choice((0, 20, 60))}']
+                f'reopen={rng.choice((0, 20, 60))}', *self._data()]
         engine = rng.choice((None, None, 'threads', 'uring'))
         if engine:
             argv.append(f'queue={engine}')
@@ -187,10 +196,14 @@ class Disk:
                     data[s * SECTOR:(s + 1) * SECTOR] = sector
         self.model.write_bytes(data)
 
+    def _data(self):
+        return [f'data={self.external}'] if self.external else []
+
     def snapshot(self):
         # A host cluster that holds many compressed ones has a refcount to match, and QEMU refuses
         # to multiply it past the width.
-        if self.refcount_bits < (16 if self.packed else 4) or len(self.snapshots) >= 3:
+        if (self.refcount_bits < (16 if self.packed else 4) or len(self.snapshots) >= 3 or
+                self.external):
             return
         name = f's{len(self.snapshots)}'
         self.note('snapshot', name)
@@ -203,7 +216,11 @@ class Disk:
         run(BLKOPS, 'check', self.image)
         run('qemu-img', 'compare', '-q', '-f', 'raw', '-F', 'qcow2', self.model, self.image)
         dump = self.folder / f'{self.seed}.dump'
-        run(BLKOPS, 'dump', self.image, dump)
+        run(BLKOPS, 'dump', self.image, dump, *self._data())
+        # QEMU rounds such a file up to whole clusters.
+        if self.external_raw and (self.external.read_bytes()[:self.size] !=
+                                  self.model.read_bytes()):
+            raise Failed('the raw data file does not show the disk')
         if dump.read_bytes() != self.model.read_bytes():
             raise Failed('our reading differs from the model')
         for name, data in self.snapshots.items():

@@ -132,9 +132,10 @@ static int fmt_qcow2_open_rw(struct qcow2 *q, struct err *err)
     if (q->corrupt) {
         return 0;
     }
-    if (q->hdr.autoclear != 0) {
+    uint64_t kept = qcow2_data_external(q) ? q->hdr.autoclear & QCOW2_AUTOCLEAR_DATA_RAW : 0;
+    if (q->hdr.autoclear != kept) {
         /* Bitmaps do not follow what is written here: say so before the first write. */
-        q->hdr.autoclear = 0;
+        q->hdr.autoclear = kept;
         rc = qcow2_hdr_update(q);
         if (rc < 0) {
             return err_set_errno(err, rc, "cannot write the header");
@@ -190,6 +191,9 @@ static int fmt_qcow2_open(struct blk *blk, const struct blk_opts *opts, const ch
     if (rc == 0) {
         rc = fmt_qcow2_load_l1(q, opts, err);
     }
+    if (rc == 0) {
+        rc = qcow2_data_open(q, opts, err);
+    }
     if (rc == 0 && q->hdr.backing_name[0] != '\0' && !opts->no_backing) {
         rc = blk_backing_open(blk, opts, q->hdr.backing_name, q->hdr.backing_fmt, err);
     }
@@ -220,6 +224,7 @@ static int fmt_qcow2_close(struct blk *blk)
 {
     struct qcow2 *q = blk->state;
     int rc = q->opened && !q->read_only && !q->corrupt ? fmt_qcow2_write_back(q) : 0;
+    qcow2_data_close(q);
     qcow2_cache_done(&q->l2c);
     qcow2_cache_done(&q->rbc);
     free(q->l1);

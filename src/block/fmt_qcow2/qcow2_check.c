@@ -293,7 +293,7 @@ static int qcow2_check_flags(struct qcow2_refmap *m, unsigned fix, struct err *e
             q->l1_dirty.hi = i + 1;
             m->check->errors_fixed++;
         }
-        if (rc >= 0) {
+        if (rc >= 0 && !qcow2_data_external(q)) {
             rc = qcow2_check_l2_flags(m, fix, offset, table);
         }
     }

@@ -86,6 +86,14 @@ static int qcow2_hdr_parse_ext(struct qcow2_hdr *h, struct qcow2_hdr_ext *ext, u
     case QCOW2_EXT_CRYPTO:
         ext->crypto = true;
         return 0;
+    case QCOW2_EXT_DATA_FILE:
+        if (len >= sizeof(h->data_name)) {
+            return err_set(err, -EINVAL, "the data file's name has %" PRIu32 " bytes, at most %zu",
+                           len, sizeof(h->data_name) - 1);
+        }
+        memcpy(h->data_name, data, len);
+        h->data_name[len] = '\0';
+        return 0;
     default:
         return 0; /* unknown ones are safe to ignore, and header updates leave them alone */
     }
@@ -186,11 +194,6 @@ static int qcow2_hdr_check_features(const struct qcow2_hdr *h, const struct qcow
         qcow2_hdr_name_bits(ext, unknown, names, sizeof(names));
         return err_set(err, -ENOTSUP, "the image uses incompatible features not known here: %s",
                        names);
-    }
-    if ((h->incompat & QCOW2_INCOMPAT_DATA_FILE) != 0) {
-        return err_set(err, -ENOTSUP,
-                       "the image keeps its data in an external file, which is not supported; "
-                       "copy it into one file with `qemu-img convert`");
     }
     if ((h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0) {
         return err_set(err, -ENOTSUP,

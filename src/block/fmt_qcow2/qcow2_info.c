@@ -72,5 +72,9 @@ int qcow2_info(struct blk *blk, blk_info_fn *fn, void *opaque, struct err *err)
         qcow2_info_put(&sink, "backing_file", BLK_INFO_STRING, h->backing_name, 0);
         qcow2_info_put(&sink, "backing_format", BLK_INFO_STRING, h->backing_fmt, 0);
     }
+    if (qcow2_data_external(q)) {
+        qcow2_info_put(&sink, "data_file", BLK_INFO_STRING, h->data_name, 0);
+        qcow2_info_put(&sink, "data_file_raw", BLK_INFO_BOOL, NULL, qcow2_data_raw(q));
+    }
     return h->nb_snapshots > 0 ? qcow2_info_snapshots(q, &sink, err) : 0;
 }

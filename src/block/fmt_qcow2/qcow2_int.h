@@ -13,6 +13,7 @@
  *   file                what it does
  *   qcow2_hdr.c         the header and its extensions: parse, validate, write
  *   qcow2_io.c          the file below; overlap check; a found corruption
+ *   qcow2_data.c        where guest data lie: in that file, or in an external data file
  *   qcow2_cache.c       slices of L2 tables and refcount blocks in memory
  *   qcow2_ref.c         refcounts: look up, allocate; qcow2_grow.c: new refcount blocks and table
  *   qcow2_free.c        clusters on their way to being free: flush, then epochs, then decrement
@@ -82,6 +83,7 @@ struct qcow2_hdr {
     uint8_t compression;
     char backing_name[QCOW2_BACKING_NAME_MAX + 1]; /* "" = none */
     char backing_fmt[16];                          /* "" = not stated */
+    char data_name[QCOW2_BACKING_NAME_MAX + 1];    /* of the external data file, for messages */
     bool has_bitmaps;
     uint32_t nb_bitmaps;
     uint64_t bm_dir_offset;
@@ -143,6 +145,9 @@ struct qcow2_meta_range {
 struct qcow2 {
     struct blk *blk;
     struct blk *file;
+    /* Where guest data lie: `file`, or the external data file, or NULL where that was not opened
+     * (qcow2_data.c). */
+    struct blk *data;
     struct qcow2_hdr hdr;
     uint8_t hdr_sector[512]; /* as on disk; all fields that change are in it */
     bool read_only;
@@ -233,6 +238,27 @@ bool qcow2_io_is_meta(const struct qcow2 *q, uint64_t offset, uint64_t len);
 void qcow2_io_add_meta(struct qcow2 *q, uint64_t offset, uint64_t len);
 /* Allocates the filter and enters all tables. -ENOMEM. */
 MUST_USE int qcow2_io_init_meta(struct qcow2 *q);
+
+/* ---- qcow2_data.c ---- */
+
+/* Are guest data kept in another file? And does that file alone show the disk? */
+static inline bool qcow2_data_external(const struct qcow2 *q)
+{
+    return (q->hdr.incompat & QCOW2_INCOMPAT_DATA_FILE) != 0;
+}
+static inline bool qcow2_data_raw(const struct qcow2 *q)
+{
+    return qcow2_data_external(q) && (q->hdr.autoclear & QCOW2_AUTOCLEAR_DATA_RAW) != 0;
+}
+/* Sets q->data. Opens the external file by the name in opts; -EACCES without one. */
+MUST_USE int qcow2_data_open(struct qcow2 *q, const struct blk_opts *opts, struct err *err);
+void qcow2_data_close(struct qcow2 *q);
+MUST_USE int qcow2_data_read(struct qcow2 *q, uint64_t offset, const struct iovec *iov, int niov);
+MUST_USE int qcow2_data_write(struct qcow2 *q, uint64_t offset, const struct iovec *iov, int niov);
+/* The guest no longer refers to the cluster at `host` of an external file. */
+void qcow2_data_release(struct qcow2 *q, uint64_t host);
+/* A raw external file is as long as the disk. */
+MUST_USE int qcow2_data_resize(struct qcow2 *q, uint64_t size, struct err *err);
 
 /* ---- qcow2_cache.c (meta_lock, except peek) ---- */
 

@@ -30,7 +30,8 @@ int qcow2_io_write(struct qcow2 *q, uint64_t offset, const void *buf, uint64_t l
 
 int qcow2_io_flush(struct qcow2 *q)
 {
-    return blk_flush(q->file);
+    int rc = q->data != NULL && q->data != q->file ? blk_flush(q->data) : 0;
+    return rc == 0 ? blk_flush(q->file) : rc;
 }
 
 int qcow2_io_read_table(struct qcow2 *q, uint64_t offset, uint64_t *table, uint32_t n)

@@ -123,6 +123,13 @@ static void qcow2_l2_release(struct qcow2 *q, uint64_t old, uint64_t now, bool p
         return;
     }
     uint64_t host = old & QCOW2_OFFSET_MASK;
+    if (qcow2_data_external(q)) {
+        if (punch && kind != QCOW2_UNALLOCATED && kind != QCOW2_ZERO_PLAIN &&
+            (now & QCOW2_COPIED) == 0) {
+            qcow2_data_release(q, host);
+        }
+        return;
+    }
     if (host != 0 && host != (now & QCOW2_OFFSET_MASK)) {
         qcow2_free_later(q, host >> q->hdr.cluster_bits, 1, punch);
     }

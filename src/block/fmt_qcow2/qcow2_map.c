@@ -11,17 +11,19 @@
 
 int qcow2_map_kind(const struct qcow2 *q, uint64_t entry, enum qcow2_kind *ret_kind)
 {
+    bool external = qcow2_data_external(q);
     if ((entry & QCOW2_L2_COMPRESSED) != 0) {
         *ret_kind = QCOW2_COMPRESSED;
-        return 0;
+        return external ? -EUCLEAN : 0;
     }
     uint64_t host = entry & QCOW2_OFFSET_MASK;
     bool zero = (entry & QCOW2_L2_ZERO) != 0;
     if ((entry & QCOW2_L2_RESERVED) != 0 || (host & (q->cluster_size - 1)) != 0 ||
-        (zero && q->hdr.version < 3) || (host == 0 && (entry & QCOW2_COPIED) != 0)) {
+        (zero && q->hdr.version < 3) || (host == 0 && (entry & QCOW2_COPIED) != 0 && !external)) {
         return -EUCLEAN;
     }
-    if (host == 0) {
+    /* In an external file the first cluster lies at 0; that it is there is told by the flag. */
+    if (host == 0 && (entry & QCOW2_COPIED) == 0) {
         *ret_kind = zero ? QCOW2_ZERO_PLAIN : QCOW2_UNALLOCATED;
     } else {
         *ret_kind = zero ? QCOW2_ZERO_ALLOC : QCOW2_NORMAL;
@@ -71,6 +73,9 @@ static int qcow2_map_run(const struct qcow2 *q, const struct qcow2_slice *slice,
         return 0;
     }
     bool has_host = ret->kind == QCOW2_NORMAL || ret->kind == QCOW2_ZERO_ALLOC;
+    if (has_host && qcow2_data_external(q) && (first & QCOW2_OFFSET_MASK) != offset - in) {
+        return -EUCLEAN;
+    }
     uint64_t step = has_host ? q->cluster_size : 0;
     for (uint32_t i = index + 1; run < len && i < q->l2c.slice_size / 8; i++) {
         if (be64_get(slice->data + (size_t)i * 8) != first + (i - index) * step) {
@@ -160,9 +165,12 @@ static int qcow2_map_backing(struct blk *blk, uint64_t offset, uint64_t len,
 static bool qcow2_map_fast(struct qcow2 *q, bool write, const struct qcow2_run *run,
                            uint64_t *ret_cookie)
 {
-    if (write && (run->kind != QCOW2_NORMAL || !run->copied || q->corrupt ||
-                  (run->host + run->len - 1) >> q->hdr.cluster_bits >= q->file_end ||
-                  qcow2_io_is_meta(q, run->host, run->len))) {
+    if (write && (run->kind != QCOW2_NORMAL || !run->copied || q->corrupt)) {
+        return false;
+    }
+    if (write && !qcow2_data_external(q) &&
+        ((run->host + run->len - 1) >> q->hdr.cluster_bits >= q->file_end ||
+         qcow2_io_is_meta(q, run->host, run->len))) {
         return false;
     }
     if (run->kind == QCOW2_NORMAL) {
@@ -191,7 +199,7 @@ int qcow2_map(struct blk *blk, bool write, uint64_t offset, uint64_t len, struct
         ret_map->kind = BLK_MAP_ZERO;
         return 0;
     }
-    rc = blk_map(blk->file, write, run.host, run.len, ret_map);
+    rc = q->data == NULL ? -EACCES : blk_map(q->data, write, run.host, run.len, ret_map);
     if (rc < 0 || ret_map->kind != BLK_MAP_DATA || ret_map->pinned != NULL) {
         /* A zero range of the file may become data; and nobody below pins (blk_int.h). */
         struct blk_map undo = { .cookie = cookie };

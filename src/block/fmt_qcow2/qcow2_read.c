@@ -78,7 +78,7 @@ static int qcow2_read_run(struct qcow2 *q, const struct qcow2_run *run, uint64_t
 {
     switch (run->kind) {
     case QCOW2_NORMAL:
-        return blk_preadv(q->file, run->host, iov, niov);
+        return qcow2_data_read(q, run->host, iov, niov);
     case QCOW2_COMPRESSED:
         return qcow2_read_compressed(q, run->host, offset & (q->cluster_size - 1), iov, niov,
                                      run->len);

@@ -102,6 +102,9 @@ static void qcow2_refmap_entry(struct qcow2_refmap *m, uint64_t entry, bool acti
     if (m->first_pass && active) {
         m->check->clusters_allocated++;
     }
+    if (qcow2_data_external(q)) {
+        return; /* the cluster is not in this file */
+    }
     if (kind == QCOW2_COMPRESSED) {
         uint64_t offset;
         uint64_t len;

@@ -146,5 +146,5 @@ int qcow2_resize(struct blk *blk, uint64_t size, struct err *err)
         return err_set_errno(err, rc, "cannot change the size to %" PRIu64, size);
     }
     blk->size = size;
-    return 0;
+    return qcow2_data_resize(q, size, err);
 }

@@ -28,7 +28,7 @@ struct qcow2_write_job {
     uint64_t tail;  /* bytes of the last cluster after it */
     uint64_t host;
     bool fresh;     /* the clusters read zero */
-    bool reused;    /* the guest cluster's own one, that reads zero by its flag */
+    bool reused;    /* the guest cluster's own one: reads zero by its flag, or external */
     bool head_zero; /* old contents are known to be zeroes without reading */
     bool tail_zero;
 };
@@ -115,7 +115,10 @@ static int qcow2_write_plan(struct qcow2 *q, uint64_t offset, uint64_t end,
     *job = (struct qcow2_write_job){ .start = bits_align_down(offset, cs) };
     job->head = offset - job->start;
     job->n = (to - job->start + cs - 1) >> q->hdr.cluster_bits;
-    if (run->kind == QCOW2_ZERO_ALLOC && run->copied) {
+    if (qcow2_data_external(q)) {
+        job->host = job->start;
+        job->reused = true;
+    } else if (run->kind == QCOW2_ZERO_ALLOC && run->copied) {
         job->host = run->host - job->head;
         job->reused = true;
         if (qcow2_io_is_meta(q, job->host, job->n * cs)) {
@@ -130,7 +133,9 @@ static int qcow2_write_plan(struct qcow2 *q, uint64_t offset, uint64_t end,
     uint64_t stop = job->start + job->n * cs;
     bool whole = to > stop; /* fewer clusters than asked for */
     job->len = MIN(to, stop) - offset;
-    job->tail = whole ? 0 : stop - to;
+    /* An external file does not get longer than the disk. */
+    uint64_t fill = qcow2_data_external(q) ? MIN(stop, MAX(to, q->hdr.size)) : stop;
+    job->tail = whole ? 0 : fill - to;
     job->head_zero = qcow2_write_reads_zero(q, run->kind, job->start);
     job->tail_zero = qcow2_write_reads_zero(q, last, stop - cs);
     return 0;
@@ -184,7 +189,7 @@ static int qcow2_write_fill(struct qcow2 *q, const struct qcow2_write_job *job,
     if (tail != NULL) {
         all[n++] = (struct iovec){ .iov_base = tail, .iov_len = job->tail };
     }
-    return blk_pwritev(q->file, job->host + (head != NULL ? 0 : job->head), all, n);
+    return qcow2_data_write(q, job->host + (head != NULL ? 0 : job->head), all, n);
 }
 
 /* Takes meta_lock held, gives it up, returns without it. */
@@ -225,6 +230,9 @@ static int qcow2_write_alloc(struct qcow2 *q, uint64_t offset, uint64_t end,
 static int qcow2_write_check(struct qcow2 *q, const struct qcow2_run *run)
 {
     uint64_t last = (run->host + run->len - 1) >> q->hdr.cluster_bits;
+    if (qcow2_data_external(q)) {
+        return 0; /* at its guest offset, or the entry would be corrupt */
+    }
     if (qcow2_io_is_meta(q, run->host, run->len)) {
         return qcow2_io_corrupt(q, "data cluster in metadata", run->host);
     }
@@ -260,7 +268,7 @@ static int qcow2_write_over(struct qcow2 *q, const struct qcow2_run *run, const 
     rc = -ENOMEM;
     if (part != NULL) {
         int n = blk_iov_slice(part, iov, niov, skip, run->len);
-        rc = blk_pwritev(q->file, run->host, part, n);
+        rc = qcow2_data_write(q, run->host, part, n);
     }
     pthread_mutex_lock(&q->map_lock);
     qcow2_free_leave(q, cookie);

@@ -11,7 +11,7 @@
  *
  * "a / b": with a backing file below there / without. "-": nothing to do; "none": entry 0. Version
  * 2 has no zero flag: instead of it, zeroes are written (KEEP, UNMAP), or nothing is done
- * (DISCARD).
+ * (DISCARD). So it is where an external data file must show the disk by itself.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -42,10 +42,11 @@ static enum qcow2_zero_act qcow2_zero_decide(const struct qcow2 *q, const struct
         (run->kind == QCOW2_ZERO_ALLOC && mode == QCOW2_ZERO_KEEP)) {
         return QCOW2_ZERO_ACT_NOTHING;
     }
-    if (!backed && mode != QCOW2_ZERO_KEEP) {
+    bool raw = qcow2_data_raw(q);
+    if (!backed && mode != QCOW2_ZERO_KEEP && !raw) {
         return QCOW2_ZERO_ACT_SET; /* none: reads zero */
     }
-    if (q->hdr.version < 3) {
+    if (q->hdr.version < 3 || raw) {
         return mode == QCOW2_ZERO_DISCARD ? QCOW2_ZERO_ACT_NOTHING : QCOW2_ZERO_ACT_WRITE;
     }
     *ret_entry = QCOW2_L2_ZERO;
