@@ -15,6 +15,7 @@ struct convert_opts {
     char *snapshot;
     struct schema_list params;
     struct schema_list backing_allow;
+    char *data_file;
     bool force;
     bool quiet;
 };
@@ -52,13 +53,20 @@ static const struct schema_field fields[] = {
      .complete = "file",
      FIELD(backing_allow),
      .help = "a backing file outside of the source's folder that the source may use" },
-    { .name = "force",                                                                    .type = SCHEMA_FLAG, FIELD(force), .help = "replace TARGET if it exists" },
+    { .name = "data-file",
+     .arg = "FILE",
+     .type = SCHEMA_STR,
+     .complete = "file",
+     FIELD(data_file),
+     .help = "where a qcow2 image that keeps its data in another file has them; the name in the "
+              "image is not followed" },
+    { .name = "force",                                                                         .type = SCHEMA_FLAG, FIELD(force), .help = "replace TARGET if it exists" },
     { .name = "quiet",
      .letter = 'q',
      .type = SCHEMA_FLAG,
      FIELD(quiet),
      .help = "show no progress" },
-    { 0                                                               },
+    { 0},
 };
 
 const struct schema image_convert_schema = {
@@ -147,6 +155,7 @@ static int convert(void *obj, char **operands, struct err *err)
         .path = operands[0],
         .format = o->from_format,
         .backing_allow = allow,
+        .data_file = o->data_file,
         .snapshot = o->snapshot,
     };
     struct blk_create_opts dst = {

@@ -7,6 +7,7 @@ import time
 import pytest
 
 import qcow2test
+import vmtest
 from qcow2test import BLKOPS, Failed, run
 
 MIB = 1 << 20
@@ -84,6 +85,9 @@ def test_external_data_file(image, tmp_path):
     assert contents(path, f'data={data}') == bytes([7]) * MIB + bytes(3 * MIB)
     refused(image(name='plain.qcow2'), 'keeps its data itself',
             command=('dump', tmp_path / 'out', f'data={data}'))
+    flat = tmp_path / 'flat.raw'
+    run(vmtest.PROGRAM, 'image', 'convert', '-q', '--data-file', data, path, flat)
+    assert flat.read_bytes() == bytes([7]) * MIB + bytes(3 * MIB)
     # A mapping that leads elsewhere in the data file is corrupt: clusters lie at their own offset.
     l2 = header(path, header(path, 40, '>Q'), '>Q') & ((1 << 56) - 512)
     assert header(path, l2 + 8, '>Q') == 1 << 63 | 65536
