@@ -77,8 +77,13 @@ void qcow2_free_apply(struct qcow2 *q)
         if (f.gen >= q->durable_gen || f.epoch + 2 > epoch) {
             list[kept++] = f;
         } else {
-            /* An error leaks them, or has marked the image corrupt. */
-            (void)qcow2_ref_drop(q, f.first, f.count, f.punch);
+            uint64_t done = 0;
+            if (qcow2_ref_drop(q, f.first, f.count, f.punch, &done) < 0) {
+                /* The disk is full, say: the rest is tried again after the next flush. */
+                f.first += done;
+                f.count -= done;
+                list[kept++] = f;
+            }
         }
     }
     q->nfreed = kept;

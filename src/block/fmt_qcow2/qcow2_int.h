@@ -288,9 +288,11 @@ MUST_USE int qcow2_ref_set(struct qcow2 *q, uint64_t cluster, uint64_t count);
  * beyond the format's reach, -EIO. */
 MUST_USE int qcow2_ref_alloc(struct qcow2 *q, uint64_t want, bool exact, uint64_t *ret_offset,
                              uint64_t *ret_n, bool *ret_fresh);
-/* Takes one reference off each of `count` clusters. -EIO when one has none: corrupt. */
-MUST_USE int qcow2_ref_drop(struct qcow2 *q, uint64_t cluster, uint64_t count, bool punch);
-/* Gives back what was allocated and never referenced. */
+/* Takes one reference off each of `count` clusters; *ret_done of them when it fails. -EIO when one
+ * has none: corrupt. */
+MUST_USE int qcow2_ref_drop(struct qcow2 *q, uint64_t cluster, uint64_t count, bool punch,
+                            uint64_t *ret_done);
+/* Gives back what was allocated and never referenced: now, or where that fails after a flush. */
 void qcow2_ref_undo(struct qcow2 *q, uint64_t offset, uint64_t n);
 /* A refcount read out of, or put into, a block of `order`. */
 uint64_t qcow2_ref_load(const uint8_t *block, unsigned order, uint64_t index);

@@ -118,7 +118,8 @@ int qcow2_ref_set(struct qcow2 *q, uint64_t cluster, uint64_t count)
     return 0;
 }
 
-int qcow2_ref_drop(struct qcow2 *q, uint64_t cluster, uint64_t count, bool punch)
+int qcow2_ref_drop(struct qcow2 *q, uint64_t cluster, uint64_t count, bool punch,
+                   uint64_t *ret_done)
 {
     uint64_t run = 0; /* clusters before `c` that have just become free, not punched yet */
     int rc = 0;
@@ -142,9 +143,11 @@ int qcow2_ref_drop(struct qcow2 *q, uint64_t cluster, uint64_t count, bool punch
             run = 0;
         }
         if (rc < 0) {
+            *ret_done = c - cluster;
             return rc;
         }
     }
+    *ret_done = count;
     if (run > 0) {
         (void)blk_discard(q->file, (cluster + count - run) << q->hdr.cluster_bits,
                           run << q->hdr.cluster_bits);
@@ -154,8 +157,11 @@ int qcow2_ref_drop(struct qcow2 *q, uint64_t cluster, uint64_t count, bool punch
 
 void qcow2_ref_undo(struct qcow2 *q, uint64_t offset, uint64_t n)
 {
-    /* Failing means a leak, no more. */
-    (void)qcow2_ref_drop(q, offset >> q->hdr.cluster_bits, n, false);
+    uint64_t first = offset >> q->hdr.cluster_bits;
+    uint64_t done = 0;
+    if (qcow2_ref_drop(q, first, n, false, &done) < 0) {
+        qcow2_free_later(q, first + done, n - done, false); /* the disk may have room by then */
+    }
 }
 
 struct qcow2_ref_search {
