@@ -150,6 +150,22 @@ int blk_create_begin(const struct blk_create_opts *opts, struct blk **ret_blk, s
     return rc < 0 ? err_prefix(err, "image '%s': ", opts->path) : 0;
 }
 
+int blk_create_begin_file(const struct blk_create_opts *opts, struct blk **ret_file,
+                          struct err *err)
+{
+    CLEANUP_FREE char *work = work_path(opts);
+    struct blk_opts work_opts = { .path = work };
+    if (work == NULL) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    int rc = check_target(opts, err);
+    if (rc == 0) {
+        rc = blk_open_file(&work_opts, NULL, is_device(opts->path) ? 0 : BLK_OPEN_CREATE, ret_file,
+                           err);
+    }
+    return rc < 0 ? err_prefix(err, "image '%s': ", opts->path) : 0;
+}
+
 /* Makes the new name durable; the file itself is. */
 static int sync_dir(const char *path)
 {

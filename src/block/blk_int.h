@@ -189,6 +189,11 @@ MUST_USE int blk_node_new(const struct blk_class *cls, const struct blk_opts *op
                           struct blk *take_file, struct blk *overlay, uint32_t open_flags,
                           struct blk **ret_node, struct err *err);
 
+/* blk_create_begin() for files that are no image: only a protocol node. blk_create_commit() and
+ * blk_create_abort() end it. Of `opts` path and force count. */
+MUST_USE int blk_create_begin_file(const struct blk_create_opts *opts, struct blk **ret_file,
+                                   struct err *err);
+
 /* A text from an image made fit for a terminal: control and non-ASCII bytes as \xNN, cut to fit. */
 const char *blk_printable(const char *text, char *buf, size_t size);
 

@@ -40,13 +40,12 @@
 #define VMDK_FLAG_COMPRESSED BIT(16)
 #define VMDK_FLAG_MARKERS    BIT(17)
 
-/* A marker of a stream-optimised extent, one sector; of a grain: its head, the data follow. */
-#define VMDK_M_VALUE                                                                               \
-    0                  /* u64: sectors of what follows; of a grain: its first sector of the disk   \
-                        */
-#define VMDK_M_SIZE 8  /* u32: 0; of a grain: bytes of compressed data */
-#define VMDK_M_TYPE 12 /* u32, VMDK_MARKER_*; of a grain: the data */
-#define VMDK_M_DATA 12
+/* A marker of a stream-optimised extent, one sector. That of a grain is only a head: the compressed
+ * data begin where others have the type. */
+#define VMDK_M_VALUE 0  /* u64, sectors of what follows; of a grain: its sector of the disk */
+#define VMDK_M_SIZE  8  /* u32, 0; of a grain: bytes of data */
+#define VMDK_M_TYPE  12 /* u32, VMDK_MARKER_* */
+#define VMDK_M_DATA  12
 
 #define VMDK_MARKER_END    0
 #define VMDK_MARKER_TABLE  1

@@ -30,7 +30,8 @@ static int open_descriptor(struct blk *blk, const struct blk_opts *opts, struct 
     return rc < 0 ? rc : vmdk_extent_open(blk, opts, err);
 }
 
-/* `arg` is set for an extent of a descriptor, which can only be a sparse file. */
+/* `arg`: NULL for any kind; "sparse": one file with grain tables, as in an archive; "extent": the
+ * same, as part of a disk, whose own descriptor does not matter. */
 static int vmdk_open(struct blk *blk, const struct blk_opts *opts, const char *arg, struct err *err)
 {
     struct vmdk *v = vmdk_of(blk);
@@ -58,7 +59,7 @@ static int vmdk_open(struct blk *blk, const struct blk_opts *opts, const char *a
     if (le32_get(head) == VMDK_MAGIC_ESX) {
         return err_set(err, -ENOTSUP, "sparse extents of ESX (COWD) are not supported");
     }
-    return vmdk_sparse_open(blk, head, arg != NULL, err);
+    return vmdk_sparse_open(blk, head, arg != NULL && strcmp(arg, "extent") == 0, err);
 }
 
 static int vmdk_close(struct blk *blk)
