@@ -84,11 +84,8 @@ void jit_t_jcc(struct jit_tr *t, struct jit_op *o)
         jit_interp(t, o);
         return;
     }
-    if (o->exit_live) {
-        jit_flags_save(t);
-    }
     jit_flags_load(t);
-    jit_exit_to(t, o->in.imm2 & 15, jit_target(t, o));
+    jit_exit_to(t, o->in.imm2 & 15, jit_target(t, o), o->exit_live != 0);
     /* A jump backwards has the poll on its own way; on the way through, EFLAGS are as before. */
 }
 
@@ -99,7 +96,7 @@ void jit_t_jmp(struct jit_tr *t, struct jit_op *o)
         return;
     }
     jit_flags_kill(t, o->live);
-    jit_exit_to(t, NO_CC, jit_target(t, o));
+    jit_exit_to(t, NO_CC, jit_target(t, o), false);
 }
 
 void jit_t_call(struct jit_tr *t, struct jit_op *o)
@@ -114,7 +111,7 @@ void jit_t_call(struct jit_tr *t, struct jit_op *o)
     jit_flags_kill(t, o->live);
     ctl_store_const(t, ctl_stack(t, true, s), o->next);
     ctl_move_sp(t, -(int32_t)ctl_word(t));
-    jit_exit_to(t, NO_CC, jit_target(t, o));
+    jit_exit_to(t, NO_CC, jit_target(t, o), false);
 }
 
 /* T0 = the operand of an indirect jump. */
@@ -201,7 +198,7 @@ void jit_t_loop(struct jit_tr *t, struct jit_op *o)
         jit_lea(b, w, H_RCX, jit_rm_mem(H_RCX, H_NONE, -1));
     }
     jit_op(b, w, 0x85, H_RCX, jit_rm_reg(H_RCX));
-    jit_exit_to(t, o->in.imm2 == 0xe2 ? CC_NE : CC_E, jit_target(t, o));
+    jit_exit_to(t, o->in.imm2 == 0xe2 ? CC_NE : CC_E, jit_target(t, o), false);
 }
 
 /* --- the stack --- */

@@ -175,7 +175,7 @@ static struct jit_rm mem_const(struct jit_tr *t, uint64_t lin, unsigned size, bo
                 ((lin >> 12) % SK_TLB_SIZE) * sizeof(struct sk_tlbe);
     uint64_t page = lin & ~UINT64_C(4095);
 
-    if ((lin & (align - 1)) || (lin & 4095) + size > 4096) {
+    if ((align && (lin & (align - 1))) || (lin & 4095) + size > 4096) {
         jit_stub_site(stub, jit_jmp(b)); /* always the careful way */
         return jit_rm_mem(H_T0, H_NONE, 0);
     }

@@ -54,7 +54,8 @@ enum jit_stubkind {
     JS_INTERP_END, /* the same, then out */
     JS_EXIT,       /* jump to th_exit[why] with T0 = arg */
     JS_VEC,        /* load vector state, then on */
-    JS_X87
+    JS_X87,
+    JS_TRAMPOLINE /* saves the flags, then the link `arg` */
 };
 
 #define JIT_STUBS 512
@@ -138,8 +139,9 @@ struct jit_stub *jit_stub(struct jit_tr *t, enum jit_stubkind kind, struct jit_o
 void jit_stub_site(struct jit_stub *s, uint8_t *site);
 /* The stub's way back is here, with the state that holds here. */
 void jit_stub_resume(struct jit_tr *t, struct jit_stub *s);
-/* Jump (cc < 16: conditional) to an instruction address; made a link. */
-void jit_exit_to(struct jit_tr *t, unsigned cc, uint64_t rip);
+/* Jump (cc < 16: conditional) to an instruction address; made a link. With `save` the flags are
+ * saved on the way, and only there. */
+void jit_exit_to(struct jit_tr *t, unsigned cc, uint64_t rip, bool save);
 /* The interpreter does it; then on, or out. */
 void jit_interp(struct jit_tr *t, struct jit_op *o);
 /* Address of the target of a direct jump, cut to the operand size. */

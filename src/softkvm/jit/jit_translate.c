@@ -201,6 +201,8 @@ static void tr_stub_interp(struct jit_tr *t, struct jit_stub *s)
     jit_fix(jit_jmp(b), s->resume);
 }
 
+static void tr_link_site(struct jit_tr *t, struct jit_link *l, uint8_t *site);
+
 static void tr_stubs(struct jit_tr *t)
 {
     for (unsigned i = 0; i < t->nstubs; i++) {
@@ -219,6 +221,11 @@ static void tr_stubs(struct jit_tr *t)
         case JS_VEC:
             tr_load_state(t, t->j->th_vec_load, s->op->rip);
             jit_fix(jit_jmp(&t->b), s->resume);
+            break;
+        case JS_TRAMPOLINE:
+            t->fl = FL_HOST;
+            jit_flags_save(t);
+            tr_link_site(t, s->arg, jit_jmp(&t->b));
             break;
         case JS_X87:
             tr_load_state(t, t->j->th_x87_load, s->op->rip);
@@ -258,7 +265,7 @@ static void tr_link_site(struct jit_tr *t, struct jit_link *l, uint8_t *site)
     tr_exit_stub(t, JX_LINK, l, site);
 }
 
-void jit_exit_to(struct jit_tr *t, unsigned cc, uint64_t rip)
+void jit_exit_to(struct jit_tr *t, unsigned cc, uint64_t rip, bool save)
 {
     struct jit_buf *b = &t->b;
     struct jit_link *l = tr_link(t, rip);
@@ -266,11 +273,24 @@ void jit_exit_to(struct jit_tr *t, unsigned cc, uint64_t rip)
     uint8_t *skip = NULL;
 
     if (!back && cc < NO_CC) {
-        tr_link_site(t, l, jit_jcc(b, cc));
+        if (save && t->fl == FL_HOST) {
+            struct jit_stub *s = jit_stub(t, JS_TRAMPOLINE, t->cur);
+
+            s->arg = l;
+            jit_stub_site(s, jit_jcc(b, cc));
+        } else {
+            tr_link_site(t, l, jit_jcc(b, cc));
+        }
         return;
     }
     if (cc < NO_CC) {
         skip = jit_jcc(b, cc ^ 1);
+    }
+    if (save) {
+        enum jit_fl old = t->fl;
+
+        jit_flags_save(t);
+        t->fl = old; /* not on the way that does not leave */
     }
     if (back) { /* every loop has a jump backwards */
         jit_alu_i(b, 4, ALU_CMP, jit_rm_gs(JIT_OFF(poll)), 0);
@@ -379,7 +399,7 @@ static void tr_emit(struct jit_tr *t, struct jit_view *cross)
     }
     if (!last->form->ends && !(last->form->kind == JK_INTERP && (last->in.flags & SK_IN_END))) {
         jit_flags_kill(t, last->live);
-        jit_exit_to(t, NO_CC, last->next & tr_rip_mask(t));
+        jit_exit_to(t, NO_CC, last->next & tr_rip_mask(t), false);
     }
     tr_stubs(t);
 }

@@ -215,13 +215,19 @@ static void run_one(struct sk_vcpu *c, const struct sk_insn *in)
     in->fn(c, in);
 }
 
-/* A block the interpreter has run often goes to the JIT. True: it is there now. */
+/* A block the interpreter has run often goes to the JIT: again for each address it is seen at, and
+ * after its translation was dropped. True: it is there now. */
 static bool run_promote(struct sk_vcpu *c, struct sk_block *blk)
 {
-    if (++blk->heat != c->jit.hot || blk->host == NULL) {
+    if (++blk->heat < c->jit.hot || blk->host == NULL) {
         return false; /* host NULL: valid for this once only */
     }
-    return sk_jit_translate(c);
+    if (!sk_jit_translate(c)) {
+        blk->heat = 0;
+        return false;
+    }
+    blk->heat--;
+    return true;
 }
 
 static void run_insns(struct sk_vcpu *c, struct sk_block *blk)
