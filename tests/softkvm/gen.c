@@ -506,11 +506,14 @@ static bool finds_it(struct or_case *k)
     uint64_t at = or_operand(k) - (OR_WIN - 16);
     bool around = at < OR_WIN_SIZE + 4096 + 16, inside = at >= 16 && at < OR_WIN_SIZE;
 
-    if (strstr(k->row->name, "LDMXCSR")) {
-        if (inside) {
-            k->init.win[at - 16 + 2] &= 0xfd; /* AMD has a bit 17 */
+    if (strstr(k->row->name, "LDMXCSR") || strcmp(k->row->name, "FXRSTOR") == 0) {
+        uint64_t mxcsr = at - 16 + (k->row->op[0] == O_M ? 24 : 0);
+
+        if (inside && mxcsr < OR_WIN_SIZE - 4) {
+            k->init.win[mxcsr + 2] &= 0xfd; /* AMD has a bit 17 */
+            return true;
         }
-        return inside || !around;
+        return !around;
     }
     return !k->branch || !(k->in.flags & SK_IN_MEM) || inside || !around;
 }

@@ -13,7 +13,7 @@ static const struct sk_vm_ops no_ops;
 void bare_init(struct bare *b, size_t ram)
 {
     struct sk_cpuid_entry e[64];
-    int n;
+    int n = -1;
 
     memset(b, 0, sizeof(*b));
     b->size = ram;
@@ -27,7 +27,12 @@ void bare_init(struct bare *b, size_t ram)
     atomic_store(&b->vm.memmap, b->map);
     b->vm.ops = &no_ops;
     b->c = sk_vcpu_new(&b->vm, 0, b->pio);
-    n = sk_cpuid_model("x86-64-v3", e, ARRAY_LEN(e));
+    for (char level = '3'; n < 0 && level >= '1'; level--) { /* the highest this host serves */
+        char model[] = "x86-64-v?";
+
+        model[8] = level;
+        n = sk_cpuid_model(model, e, ARRAY_LEN(e));
+    }
     if (!b->c || n < 0 || sk_cpuid_set(b->c, e, (unsigned)n) < 0) {
         abort();
     }

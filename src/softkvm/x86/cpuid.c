@@ -65,6 +65,16 @@ static const uint16_t level_own[] = {
     SK_F_RDPID,
 };
 
+/* Instructions whose bodies run the host's own (hostexec.h, CMPXCHG16B): never for a guest on a
+ * host without them, whatever its CPUID table says. */
+static const uint16_t needs_host[] = {
+    SK_F_FPU,  SK_F_CX8,   SK_F_CMOV,   SK_F_MMX,  SK_F_FXSR,  SK_F_SSE, SK_F_SSE2,
+    SK_F_SSE3, SK_F_SSSE3, SK_F_SSE41,  SK_F_CX16, SK_F_SSE42, SK_F_AES, SK_F_AVX,
+    SK_F_AVX2, SK_F_F16C,  SK_F_PCLMUL, SK_F_FMA,  SK_F_SHA,
+};
+/* Of those, what AVX state enabled by the host's operating system is needed for. */
+static const uint16_t needs_ymm[] = { SK_F_AVX, SK_F_AVX2, SK_F_F16C, SK_F_FMA };
+
 static void words_add(uint32_t *w, const uint16_t *list, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
@@ -89,23 +99,56 @@ static void host_cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
     (void)__get_cpuid_count(leaf, sub, &r[0], &r[1], &r[2], &r[3]);
 }
 
-static void words_of_host(uint32_t *w)
+void sk_cpuid_host(uint32_t w[SK_FW_COUNT])
+{
+    uint32_t r[4], ymm[SK_FW_COUNT] = { 0 }, lo = 0, hi;
+
+    for (unsigned i = 0; i < SK_FW_SYN; i++) {
+        host_cpuid(places[i].leaf, places[i].sub, r);
+        w[i] = r[places[i].reg];
+    }
+    w[SK_FW_SYN] = 1;
+    if (w[SK_FW_1_ECX] & BIT(27)) { /* OSXSAVE */
+        __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    }
+    if ((lo & 6) != 6) {
+        WORDS_ADD(ymm, needs_ymm);
+        for (unsigned i = 0; i < SK_FW_COUNT; i++) {
+            w[i] &= ~ymm[i];
+        }
+    }
+}
+
+/* What the engine executes on a host of these words. */
+static void words_possible(uint32_t *w, const uint32_t *host)
+{
+    uint32_t need[SK_FW_COUNT] = { 0 };
+
+    words_of_engine(w);
+    WORDS_ADD(need, needs_host);
+    for (unsigned i = 0; i < SK_FW_SYN; i++) {
+        w[i] &= host[i] | ~need[i];
+    }
+}
+
+/* And of that, what the model `host` shows. */
+static void words_of_host(uint32_t *w, const uint32_t *host)
 {
     uint32_t own[SK_FW_COUNT] = { 0 };
 
-    words_of_engine(w);
+    words_possible(w, host);
     WORDS_ADD(own, level_own);
     for (unsigned i = 0; i < SK_FW_SYN; i++) {
-        uint32_t r[4];
-
-        host_cpuid(places[i].leaf, places[i].sub, r);
-        w[i] &= r[places[i].reg] | own[i];
+        w[i] &= host[i] | own[i];
     }
 }
 
 void sk_cpuid_unset(struct sk_vcpu *c)
 {
-    words_of_host(c->features);
+    uint32_t host[SK_FW_COUNT];
+
+    sk_cpuid_host(host);
+    words_of_host(c->features, host);
 }
 
 static const struct sk_cpuid_entry *cpuid_find(const struct sk_vcpu *c, uint32_t leaf, uint32_t sub)
@@ -122,6 +165,15 @@ static const struct sk_cpuid_entry *cpuid_find(const struct sk_vcpu *c, uint32_t
 
 int sk_cpuid_set(struct sk_vcpu *c, const struct sk_cpuid_entry *e, unsigned n)
 {
+    uint32_t host[SK_FW_COUNT];
+
+    sk_cpuid_host(host);
+    return sk_cpuid_set_on(c, e, n, host);
+}
+
+int sk_cpuid_set_on(struct sk_vcpu *c, const struct sk_cpuid_entry *e, unsigned n,
+                    const uint32_t host[SK_FW_COUNT])
+{
     struct sk_cpuid_entry *copy;
     const struct sk_cpuid_entry *p;
     uint32_t w[SK_FW_COUNT];
@@ -137,7 +189,7 @@ int sk_cpuid_set(struct sk_vcpu *c, const struct sk_cpuid_entry *e, unsigned n)
     free((void *)(uintptr_t)c->cpuid);
     c->cpuid = copy;
     c->cpuid_n = n;
-    words_of_engine(w);
+    words_possible(w, host);
     for (unsigned i = 0; i < SK_FW_SYN; i++) {
         p = cpuid_find(c, places[i].leaf, places[i].sub);
         c->features[i] = p ? w[i] & (&p->eax)[places[i].reg] : 0;
@@ -292,11 +344,21 @@ static void model_extended(struct model *m)
 
 int sk_cpuid_model(const char *model, struct sk_cpuid_entry *ret, unsigned max)
 {
+    uint32_t host[SK_FW_COUNT];
+
+    sk_cpuid_host(host);
+    return sk_cpuid_model_on(model, ret, max, host);
+}
+
+int sk_cpuid_model_on(const char *model, struct sk_cpuid_entry *ret, unsigned max,
+                      const uint32_t host[SK_FW_COUNT])
+{
+    uint32_t possible[SK_FW_COUNT];
     struct model m = { .e = ret, .max = max };
 
     if (strcmp(model, "host") == 0) {
         m.host = true;
-        words_of_host(m.w);
+        words_of_host(m.w, host);
     } else if (strncmp(model, "x86-64-v", 8) == 0 && model[8] >= '1' && model[8] <= '3' &&
                model[9] == '\0') {
         WORDS_ADD(m.w, level1);
@@ -308,6 +370,12 @@ int sk_cpuid_model(const char *model, struct sk_cpuid_entry *ret, unsigned max)
         }
     } else {
         return -EINVAL;
+    }
+    words_possible(possible, host);
+    for (unsigned i = 0; i < SK_FW_COUNT; i++) {
+        if (m.w[i] & ~possible[i]) {
+            return -EOPNOTSUPP;
+        }
     }
     model_basic(&m);
     model_extended(&m);

@@ -75,8 +75,16 @@ struct sk_cpuid_entry {
     uint32_t function, index, flags, eax, ebx, ecx, edx, padding[3];
 };
 
-/* Takes a copy of n entries. -E2BIG, -ENOMEM. */
+/* Feature words of this host's processor; without AVX if its operating system has not enabled it.
+ */
+void sk_cpuid_host(uint32_t ret_w[SK_FW_COUNT]);
+
+/* Takes a copy of n entries. What runs on the host's own instructions is off (#UD) where the host
+ * has not got them, whatever the entries say. -E2BIG, -ENOMEM. */
 MUST_USE int sk_cpuid_set(struct sk_vcpu *c, const struct sk_cpuid_entry *e, unsigned n);
+/* The same on a host of other words: for tests. */
+MUST_USE int sk_cpuid_set_on(struct sk_vcpu *c, const struct sk_cpuid_entry *e, unsigned n,
+                             const uint32_t host[SK_FW_COUNT]);
 
 /* What CPUID returns in EAX, EBX, ECX, EDX for this guest now (APIC id, OSXSAVE and the like
  * follow state). */
@@ -89,7 +97,12 @@ void sk_cpuid_unset(struct sk_vcpu *c);
 bool sk_cpuid_has_mwait(const struct sk_vcpu *c);
 
 /* Fills up to `max` entries with what a model offers: KVM_GET_SUPPORTED_CPUID for "host". `model`:
- * "x86-64-v1", "x86-64-v2", "x86-64-v3", "host". Returns the number, -E2BIG, or -EINVAL. */
+ * "x86-64-v1", "x86-64-v2", "x86-64-v3", "host". Returns the number, -E2BIG, -EINVAL if there is no
+ * such model, or -EOPNOTSUPP if it has instructions the engine runs on the host's own and the host
+ * lacks them. */
 MUST_USE int sk_cpuid_model(const char *model, struct sk_cpuid_entry *ret, unsigned max);
+/* The same on a host of other words: for tests. */
+MUST_USE int sk_cpuid_model_on(const char *model, struct sk_cpuid_entry *ret, unsigned max,
+                               const uint32_t host[SK_FW_COUNT]);
 
 #endif

@@ -58,6 +58,10 @@ void sk_split_unlock(struct sk_vcpu *c);
  * processors have it, but behind the check for a canonical address. */
 void sk_align_check(struct sk_vcpu *c, uint64_t lin, unsigned size);
 
+/* #GP(0) for an FXSAVE image that is not aligned; #SS(0) if it lies on the stack at an address that
+ * is not canonical. (For XSAVE and SSE operands alignment comes first.) */
+_Noreturn void sk_misaligned(struct sk_vcpu *c, uint64_t lin);
+
 static inline uint64_t sk_seg_lin(struct sk_vcpu *c, unsigned seg, uint64_t off, unsigned size,
                                   bool write)
 {

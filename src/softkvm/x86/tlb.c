@@ -123,6 +123,11 @@ static void tlb_fill(struct sk_vcpu *c, uint64_t lin, uint8_t *host, bool write,
     }
 }
 
+static bool tlb_canonical(const struct sk_vcpu *c, uint64_t lin)
+{
+    return !sk_lma(c) || (uint64_t)((int64_t)(lin << 16) >> 16) == lin;
+}
+
 /* #SS for stack references, #GP otherwise: the segment is known to the instruction only. */
 static _Noreturn void tlb_noncanonical(struct sk_vcpu *c, uint64_t lin, unsigned acc)
 {
@@ -143,12 +148,15 @@ static _Noreturn void tlb_noncanonical(struct sk_vcpu *c, uint64_t lin, unsigned
     sk_raise_err(c, stack ? SK_SSF : SK_GP, 0);
 }
 
-/* Checks and translates one access within a page. Host pointer, or NULL for device memory. */
-static bool tlb_canonical(const struct sk_vcpu *c, uint64_t lin)
+void sk_misaligned(struct sk_vcpu *c, uint64_t lin)
 {
-    return !sk_lma(c) || (uint64_t)((int64_t)(lin << 16) >> 16) == lin;
+    if (!tlb_canonical(c, lin)) {
+        tlb_noncanonical(c, lin, SK_ACC_READ);
+    }
+    sk_gp(c);
 }
 
+/* Checks and translates one access within a page. Host pointer, or NULL for device memory. */
 static uint8_t *tlb_resolve(struct sk_vcpu *c, uint64_t lin, unsigned acc, struct sk_xlat *ret)
 {
     bool user = c->cpl == 3 && !(acc & SK_ACC_SYS);

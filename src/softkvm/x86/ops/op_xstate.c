@@ -23,11 +23,14 @@ static void xstate_check(struct sk_vcpu *c, const struct sk_insn *in, unsigned a
 
 static void fx_check(struct sk_vcpu *c, const struct sk_insn *in)
 {
+    uint64_t lin;
+
     if (c->cr0 & (SK_CR0_TS | SK_CR0_EM)) {
         sk_raise(c, SK_NM);
     }
-    if ((c->seg[in->seg].ebase + sk_ea(c, in)) & 15) {
-        sk_gp(c);
+    lin = (c->seg[in->seg].ebase + sk_ea(c, in)) & c->linmask;
+    if (lin & 15) {
+        sk_misaligned(c, lin);
     }
 }
 
