@@ -14,7 +14,8 @@ enum boot_mode {
     BOOT_MODE_RESET,
     /* Real mode at entry = segment << 16 | offset; flat segments otherwise 0. */
     BOOT_MODE_REAL16,
-    /* Protected mode, flat 4 GiB segments, no paging, interrupts off: PVH and multiboot 1. The
+    /* Protected mode, flat 4 GiB segments, no paging, interrupts off: PVH, multiboot 1 and
+     * Linux's 32-bit entry. The
      * selectors are LAYOUT_BOOT_CS/DS; the loader has put a GDT with these at LAYOUT_BOOT_GDT. */
     BOOT_MODE_PROT32,
     /* Long mode with the loader's page tables at LAYOUT_BOOT_PML4 (4 GiB identity), else as

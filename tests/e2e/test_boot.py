@@ -25,6 +25,19 @@ def test_init(posada, cpus):
     assert vm.wait(20) == 0
 
 
+@pytest.mark.seconds(240)
+@pytest.mark.parametrize('cpus', [1, 2])
+def test_i386(posada, cpus):
+    """Debian's i386 kernel (32-bit entry, no PAE) with 32-bit programs, to init and power-off."""
+    vm = posada.run('--kernel', artefacts.vmlinuz('i386'), '--initrd', artefacts.i386_initrd(),
+                    '--append', f'{vmtest.APPEND} ' + vmtest.main_argument(
+                        f'echo READY $(nproc) $(uname -m); {POWEROFF}'),
+                    '--memory', '256M', '--cpus', cpus)
+    found = vm.expect(r'READY (\d+) (\w+)', 180)
+    assert (int(found.group(1)), found.group(2)) == (cpus, b'i686')
+    assert vm.wait(60) == 0
+
+
 def test_no_reboot_ends_with_its_code(posada):
     vm = posada.boot('echo READY; reboot -f; sleep 30', '--no-reboot')
     vm.expect('READY')

@@ -79,22 +79,65 @@ def _cached(name, inputs, make):
     return path
 
 
+META_PACKAGES = {'kernel': 'linux-image-amd64', 'cloud': 'linux-image-cloud-amd64',
+                 'i386': 'linux-image-686'}
+
+
+def _apt_options(flavour):
+    """Options of apt for the packages of a flavour.
+
+    Those of i386 have lists of their own in the cache: the machine's dpkg and apt do not learn of
+    a second architecture.
+    """
+    options = ['-qq', '-o', 'APT::Sandbox::User=root']
+    if flavour != 'i386':
+        return options
+    state = cache_dir() / '.apt-i386'
+    (state / 'lists' / 'partial').mkdir(parents=True, exist_ok=True)
+    (state / 'archives' / 'partial').mkdir(parents=True, exist_ok=True)
+    (state / 'status').touch()
+    for name, value in (('APT::Architecture', 'i386'), ('APT::Architectures', 'i386'),
+                        ('Dir::State', state), ('Dir::State::status', state / 'status'),
+                        ('Dir::Cache', state), ('Acquire::Languages', 'none')):
+        options += ['-o', f'{name}={value}']
+    return options
+
+
+def _apt_update(flavour):
+    """A mirror in the middle of its own update gives some lists: enough, if what we need is there."""
+    code = subprocess.run(['apt-get', *_apt_options(flavour), 'update'], check=False).returncode
+    if code != 0:
+        say(f'apt-get update: exit code {code}')
+
+
 def _package_of(flavour):
     """linux-image-amd64 is empty and depends on the kernel of the day: that one's name."""
-    meta = 'linux-image-amd64' if flavour == 'kernel' else 'linux-image-cloud-amd64'
+    meta = META_PACKAGES[flavour]
     for update in (False, True):
         if update:
-            run('apt-get', '-qq', 'update')
-        out = subprocess.run(['apt-cache', 'show', '--no-all-versions', meta], check=False,
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            _apt_update(flavour)
+        out = subprocess.run(['apt-cache', *_apt_options(flavour), 'show', '--no-all-versions', meta],
+                             check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                             text=True)
         found = re.search(r'^Depends:.*?(linux-image-[0-9][^ ,]*)', out.stdout, re.M)
         if found:
             return found.group(1)
     raise RuntimeError(f'apt-cache show {meta}: names no kernel package')
 
 
+def unpack(flavour, package, path):
+    """Downloads a package and unpacks it into the directory path."""
+    with tempfile.TemporaryDirectory() as tmp:
+        download = ['apt-get', *_apt_options(flavour), 'download', package]
+        if subprocess.run(download, cwd=tmp, check=False).returncode != 0:
+            _apt_update(flavour)
+            run(*download, cwd=tmp)
+        deb, = pathlib.Path(tmp).glob('*.deb')
+        run('dpkg-deb', '-x', str(deb), str(path))
+
+
 def kernel(flavour):
-    """Directory of an unpacked Debian kernel: flavour 'kernel' (amd64) or 'cloud' (cloud-amd64).
+    """Directory of an unpacked Debian kernel of a flavour: see META_PACKAGES.
 
     A kernel already in the cache is used as it is, so tests need no network once set up.
     """
@@ -104,10 +147,9 @@ def kernel(flavour):
     package = _package_of(flavour)
 
     def make(path):
-        with tempfile.TemporaryDirectory() as tmp:
-            run('apt-get', '-qq', '-o', 'APT::Sandbox::User=root', 'download', package, cwd=tmp)
-            deb, = pathlib.Path(tmp).glob('*.deb')
-            run('dpkg-deb', '-x', str(deb), str(path))
+        unpack(flavour, package, path)
+        if flavour == 'i386':
+            shutil.rmtree(path / 'lib')         # its guest needs no module
         # Sounds, graphics and the like would be a third of a gigabyte of cache.
         for part in ('sound', 'drivers/gpu', 'drivers/media', 'drivers/staging',
                      'drivers/infiniband', 'drivers/iio', 'drivers/scsi'):
@@ -172,6 +214,25 @@ def test_initrd():
 def ready_initrd():
     """An initrd that says READY as its first act: for measuring the time to init."""
     return guest_initrd('ready', 'echo READY\npoweroff -f\nsleep 9')
+
+
+def i386_initrd():
+    """What test_initrd() is, of 32-bit programs and without modules, for the i386 kernel."""
+    have = sorted(cache_dir().glob('i386-busybox-*'))
+    tree = have[-1] if have else _cached(
+        'i386-busybox', '', lambda path: unpack('i386', 'busybox-static', path))
+    busybox = tree / 'bin' / 'busybox'
+    key = [_TEST_MAIN, busybox.read_bytes(), (HERE / 'initrd.py').read_bytes()]
+    return _cached('guest-i386.cpio', key, lambda path: path.write_bytes(
+        initrd.busybox_initrd(_TEST_MAIN, busybox=busybox)))
+
+
+def memtest():
+    """Path of memtest86+ as a kernel of the Linux boot protocol."""
+    have = sorted(cache_dir().glob('memtest-*'))
+    tree = have[-1] if have else _cached('memtest', '',
+                                         lambda path: unpack('cloud', 'memtest86+', path))
+    return tree / 'boot' / 'memtest86+x64.bin'
 
 
 def shell_initrd():
@@ -249,6 +310,9 @@ ALL = {
     'test-initrd': test_initrd,
     'ready-initrd': ready_initrd,
     'shell-initrd': shell_initrd,
+    'i386': lambda: vmlinuz('i386'),
+    'i386-initrd': i386_initrd,
+    'memtest': memtest,
     'multiboot-guest': lambda: act_guest('multiboot'),
     'pvh-guest': lambda: act_guest('pvh'),
     'debian': debian_disk,

@@ -149,11 +149,11 @@ def add_modules(cpio, modules, load, carry):
         cpio.file(f'modules/{name}', ''.join(f'{p.name}\n' for p in paths).encode())
 
 
-def busybox_initrd(main, modules=None, load=(), carry=(), files=None):
+def busybox_initrd(main, modules=None, load=(), carry=(), files=None, busybox=None):
     """An initrd whose PID 1 mounts the usual, loads modules, and sources the script main.
 
     load: names of modules loaded at once; carry: those the script loads by `need NAME...`.
-    files: {path in the guest: bytes or host path}. When main returns, PID 1 ends, which panics the
+    files: {path in the guest: bytes or host path}; busybox: another than this machine's. When main returns, PID 1 ends, which panics the
     kernel: scripts end with poweroff -f, reboot -f or a shell.
     """
     cpio = Cpio()
@@ -161,7 +161,7 @@ def busybox_initrd(main, modules=None, load=(), carry=(), files=None):
         cpio.mkdir(name)
     cpio.node('dev/console', 'c', 5, 1)
     cpio.node('dev/null', 'c', 1, 3)
-    cpio.copy('bin/busybox', busybox_path())
+    cpio.copy('bin/busybox', busybox or busybox_path())
     for applet in APPLETS:
         cpio.symlink(f'bin/{applet}', 'busybox')
     add_modules(cpio, modules, load, carry)

@@ -10,8 +10,9 @@
  *     boot_load(&req, &state, &err);
  *
  * Loaders are rows of boots.def and are chosen by the file's content, in this order: bzImage
- * (64-bit entry), ELF with a PVH note, multiboot 1. All files are hostile. Where the structures lie
- * is in layout.h; kernels lie from 1 MiB on, the initrd as high as it may below 4 GiB.
+ * (64-bit entry, else 32-bit), ELF with a PVH note, multiboot 1. All files are hostile. Where the
+ * structures lie is in layout.h; kernels lie from 1 MiB on, the initrd as high as it may below 4
+ * GiB.
  */
 #ifndef BOOT_BOOT_H
 #define BOOT_BOOT_H

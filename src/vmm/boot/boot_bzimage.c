@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Linux bzImage through its 64-bit entry point: boot protocol 2.12 and later
- * (Documentation/x86/boot.rst "64-bit Boot Protocol", Linux 6.1).
+ * Linux bzImage through its 64-bit entry point, or its 32-bit one when it has no other (i386
+ * kernels): boot protocol 2.12 and later (Documentation/x86/boot.rst "64-bit Boot Protocol",
+ * "32-bit Boot Protocol", Linux 6.1).
  *
  *     file: | boot sector + setup, (setup_sects + 1) * 512 | protected-mode kernel, syssize * 16 |
  *     RAM:  load ........ load + init_size = what the kernel needs until it reads the memory map
  *
  * We load at the kernel's preferred address when RAM reaches that far, else (relocatable kernels)
- * at the lowest aligned address. The first 4 GiB are mapped one to one with 2 MiB pages.
+ * at the lowest aligned address. For the 64-bit entry the first 4 GiB are mapped one to one with
+ * 2 MiB pages; the 32-bit entry has paging off.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -26,6 +28,7 @@ struct bz {
     uint64_t code_size;
     uint64_t load;
     uint64_t init_size;
+    bool entry64;
 };
 
 static bool probe(const struct boot_req *req, const uint8_t *head, size_t len)
@@ -50,10 +53,7 @@ static int read_header(const struct boot_req *req, struct bz *bz, struct err *er
                        "'%s' speaks boot protocol %u.%02u; 2.12 or later is needed (Linux 3.8)",
                        k->name, version >> 8, version & 0xff);
     }
-    if ((le16_get(hdr + BOOT_HDR_XLOADFLAGS) & BOOT_XLF_KERNEL_64) == 0) {
-        return err_set(err, -EINVAL, "'%s' has no 64-bit entry point: it is not an x86-64 kernel",
-                       k->name);
-    }
+    bz->entry64 = (le16_get(hdr + BOOT_HDR_XLOADFLAGS) & BOOT_XLF_KERNEL_64) != 0;
     if ((hdr[BOOT_HDR_LOADFLAGS] & BOOT_LOADED_HIGH) == 0) {
         return err_set(err, -EINVAL, "'%s' is a zImage; only bzImage kernels can be booted",
                        k->name);
@@ -63,7 +63,7 @@ static int read_header(const struct boot_req *req, struct bz *bz, struct err *er
     bz->code_offset = (sects + 1) * SECTOR;
     bz->code_size = (uint64_t)le32_get(hdr + BOOT_HDR_SYSSIZE) * 16;
     /* The size is rounded up to 16 bytes, and the file need not be padded. */
-    if (bz->code_size < BOOT_ENTRY64_OFFSET + 16 ||
+    if (bz->code_size < (bz->entry64 ? BOOT_ENTRY64_OFFSET : 0) + 16 ||
         bz->code_offset + bz->code_size - 15 > k->size) {
         return err_set(err, -EINVAL,
                        "'%s' is truncated: its header announces %" PRIu64 " bytes, it has %" PRIu64,
@@ -194,12 +194,12 @@ static int load(const struct boot_req *req, struct boot_state *state, struct err
     le64_put(bz.zp + BOOT_ZP_RSDP, req->rsdp);
     put_e820(req, bz.zp);
 
-    state->mode = BOOT_MODE_LONG64;
-    state->entry = bz.load + BOOT_ENTRY64_OFFSET;
+    state->mode = bz.entry64 ? BOOT_MODE_LONG64 : BOOT_MODE_PROT32;
+    state->entry = bz.load + (bz.entry64 ? BOOT_ENTRY64_OFFSET : 0);
     state->rsi = LAYOUT_ZERO_PAGE;
     state->rsp = LAYOUT_BOOT_STACK;
     rc = boot_put(req, LAYOUT_ZERO_PAGE, bz.zp, sizeof(bz.zp), err);
-    if (rc == 0) {
+    if (rc == 0 && bz.entry64) {
         rc = put_page_tables(req, err);
     }
     if (rc == 0) {
@@ -210,7 +210,7 @@ static int load(const struct boot_req *req, struct boot_state *state, struct err
 
 const struct boot_loader boot_bzimage_loader = {
     .name = "bzimage",
-    .help = "Linux bzImage, 64-bit entry (boot protocol 2.12 or later)",
+    .help = "Linux bzImage, x86-64 or i386 (boot protocol 2.12 or later)",
     .probe = probe,
     .load = load,
 };
