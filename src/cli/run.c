@@ -12,14 +12,20 @@
 
 #include "base/cleanup.h"
 #include "cli/cli.h"
+#include "cli/run_image.h"
 #include "cli/yaml_file.h"
 #include "vmm/vmconfig.h"
 
 static void print_help(void)
 {
-    fputs(_("Usage: posada run --kernel FILE [OPTIONS]\n\n"
-            "Boots a virtual machine in the foreground.\n\nOptions:\n"),
+    fputs(_("Usage: posada run IMAGE [OPTIONS] [-- COMMAND ...]\n"
+            "       posada run --kernel FILE [OPTIONS]\n\n"
+            "Boots a virtual machine in the foreground: an image of the store, built first where "
+            "there\n"
+            "is none, or a kernel. With COMMAND, runs that inside and ends with its exit code.\n\n"
+            "Options:\n"),
           stdout);
+    schema_print_help(&run_image_schema, stdout);
     schema_print_help(&vmconfig_schema, stdout);
     fputs(_("\nExit codes:\n"), stdout);
 #define EXITCODE(name, number, help) printf("  %-4d %s\n", number, _(help));
@@ -59,6 +65,9 @@ int run_main(int argc, char **argv)
     if (cli_wants_help(argc, argv)) {
         print_help();
         return CLI_EXIT_OK;
+    }
+    if (run_image_wanted(argc, argv)) {
+        return run_image_main(argc, argv);
     }
     struct err err = ERR_INIT;
     struct vmconfig c;

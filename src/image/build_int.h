@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Shared by the files of the builder. */
+#ifndef IMAGE_BUILD_INT_H
+#define IMAGE_BUILD_INT_H
+
+#include "image/build.h"
+#include "image/gpt.h"
+#include "image/tarball.h"
+
+struct build {
+    struct store *store;
+    const struct build_opts *opts;
+    const struct recipe *recipe;
+    struct store_tmp tmp;
+    char disk[STORE_PATH_MAX + 32];
+    uint64_t size; /* of the disk: the recipe's, rounded up to 1 MiB */
+    /* From the recipe (build_plan.c). */
+    char root_uuid[37];
+    struct gpt_uuids uuids;
+    uint32_t fat_id;
+    char hostname[STORE_NAME_MAX + 1];
+    char *packages; /* "a,b,c" */
+    /* Of the kernel that was found. */
+    char version[128];
+    char *agent; /* the program */
+    size_t agent_len;
+    uint64_t fill_total; /* bytes that the file system will have, as far as known */
+};
+
+MUST_USE int build_plan(struct build *b, struct err *err);
+
+/* Files that commands of the recipe may see and change; and those that are put in at the end. */
+MUST_USE int build_files(struct build *b, struct tarball_files *early, struct tarball_files *late,
+                         struct err *err);
+
+/* Fills the root from packages. */
+MUST_USE int build_debian(struct build *b, const struct tarball_files *early, struct rootfs *fs,
+                          struct err *err);
+/* The part that all sources have: the archive into the file system. `child` or `tar`. */
+MUST_USE int build_fill(struct build *b, struct child *child, const char *tar, struct rootfs *fs,
+                        struct err *err);
+
+void build_phase(const struct build *b, const char *name);
+
+#endif
