@@ -405,8 +405,8 @@ static int run_ssh(struct run *r, struct run_vm *vm, struct err *err)
     const char *install[] = {
         "sh",
         "-c",
-        "umask 77; mkdir -p /root/.ssh; grep -qsxF \"$1\" "
-        "/root/.ssh/authorized_keys || echo \"$1\" >>/root/.ssh/authorized_keys"
+        "umask 77; cd; mkdir -p .ssh; grep -qsxF \"$1\" "
+        ".ssh/authorized_keys || echo \"$1\" >>.ssh/authorized_keys"
         "; i=0; until systemctl -q is-active ssh || [ $i = 600 ]; do sleep .1; "
         "i=$((i+1)); done",
         "sh",

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <libintl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -142,18 +143,23 @@ static void debian_cache_in(const struct build *b, const char *from)
 
 /* ---- mmdebstrap ---- */
 
+#define PHASE(text, phase)                                                                         \
+    {                                                                                              \
+        text, phase                                                                                \
+    }
+
 /* Its messages that begin a phase of ours. */
 static const struct {
     const char *text;
     const char *phase;
 } debian_phases[] = {
-    {"I: running apt-get update",         "reading the package lists" },
-    { "I: downloading packages",          "downloading packages"      },
-    { "I: extracting archives",           "unpacking the base system" },
-    { "I: installing essential packages", "installing the base system"},
-    { "I: installing remaining packages", "installing packages"       },
-    { "I: running --customize-hook",      "setting up the system"     },
-    { "I: cleaning package lists",        "writing the file system"   },
+    PHASE("I: running apt-get update", "reading the package lists"),
+    PHASE("I: downloading packages", "downloading packages"),
+    PHASE("I: extracting archives", "unpacking the base system"),
+    PHASE("I: installing essential packages", "installing the base system"),
+    PHASE("I: installing remaining packages", "installing packages"),
+    PHASE("I: running --customize-hook", "setting up the system"),
+    PHASE("I: cleaning package lists", "writing the file system"),
 };
 
 static void debian_tick(void *opaque)
@@ -233,6 +239,11 @@ static int debian_start(struct build *b, const struct debian_sources *sources, s
     return child_start(&o, ret, err);
 }
 
+#define CAUSE(said, text)                                                                          \
+    {                                                                                              \
+        said, text                                                                                 \
+    }
+
 /* The text that fits what apt said, for the cases that a user can do something about. */
 static int debian_explain(const struct build *b, struct err *err)
 {
@@ -240,24 +251,21 @@ static int debian_explain(const struct build *b, struct err *err)
         const char *said;
         const char *text;
     } known[] = {
-        {"Unable to locate package",       "a package does not exist in this suite"          },
-        { "has no installation candidate", "a package does not exist in this suite"          },
-        { "does not have a Release file",  "the mirror has no such suite"                    },
-        { "Could not resolve",             "no network, or the mirror's name is wrong"       },
-        { "Could not connect",             "the mirror does not answer: no network?"         },
-        { "Temporary failure resolving",   "no network, or the mirror's name is wrong"       },
-        { "Hash Sum mismatch",             "the mirror gave a file with a wrong hash"        },
-        { "is not signed",                 "the mirror's signature is missing or not trusted"},
-        { "No space left",                 "no space left on the device"                     },
+        CAUSE("Unable to locate package", "a package does not exist in this suite"),
+        CAUSE("has no installation candidate", "a package does not exist in this suite"),
+        CAUSE("does not have a Release file", "the mirror has no such suite"),
+        CAUSE("Could not resolve", "no network, or the mirror's name is wrong"),
+        CAUSE("Could not connect", "the mirror does not answer: no network?"),
+        CAUSE("Temporary failure resolving", "no network, or the mirror's name is wrong"),
+        CAUSE("Hash Sum mismatch", "the mirror gave a file with a wrong hash"),
+        CAUSE("is not signed", "the mirror's signature is missing or not trusted"),
+        CAUSE("No space left", "no space left on the device"),
     };
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
         if (strstr(err->msg, known[i].said) != NULL) {
-            struct err cause = *err;
-            (void)err_set(err, cause.code, "%s", known[i].text);
-            /* The second half keeps the name that only apt knows. */
-            struct err both = *err;
+            struct err cause = *err; /* keeps the name that only apt knows */
             return err_set(err, cause.code, "suite '%s': %s (%s)",
-                           recipe_suite_of(b->recipe->suite), both.msg, cause.msg);
+                           recipe_suite_of(b->recipe->suite), gettext(known[i].text), cause.msg);
         }
     }
     return err->code;
