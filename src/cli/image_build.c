@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "block/blk_convert.h"
 #include "cli/appliance.h"
 #include "cli/image.h"
+#include "cli/image_export.h"
 
 #define MAX_KEY_FILE 65536
 
@@ -89,9 +89,9 @@ static const struct schema_field fields[] = {
      FIELD(cloud_init),
      .help = "install cloud-init, with user-data and meta-data from there" },
     { .name = "format",
-     .arg = "raw|qcow2",
+     .arg = "raw|qcow2|vmdk|vdi|vhd|ova",
      .type = SCHEMA_STR,
-     .choices = image_formats,
+     .choices = image_export_formats,
      FIELD(format),
      .help = "also write the disk to a file of this format" },
     { .name = "output",
@@ -166,7 +166,7 @@ static int check(const void *obj, struct err *err)
     if (c->output != NULL && c->format == NULL) {
         return err_set(err, -EINVAL, "--output needs --format");
     }
-    return 0;
+    return c->format != NULL ? image_export_format(c->format, err) : 0;
 }
 
 const struct schema image_build_schema = {
@@ -248,21 +248,18 @@ static int adjust(const struct build_cmd *c, struct recipe *r, struct err *err)
 static int write_out(const struct build_cmd *c, struct store *s, const struct store_image *image,
                      const char *ref, struct err *err)
 {
-    char disk[STORE_PATH_MAX];
-    char name[256];
+    char file[256];
+    char name[STORE_NAME_MAX + 1];
     if (c->format == NULL) {
         return 0;
     }
-    (void)snprintf(name, sizeof(name), "%s.%s", ref, c->format);
-    for (char *p = name; *p != '\0'; p++) {
+    (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(ref, ":"), ref);
+    (void)snprintf(file, sizeof(file), "%s.%s", ref, c->format);
+    for (char *p = file; *p != '\0'; p++) {
         *p = *p == ':' ? '-' : *p;
     }
-    struct blk_opts src = { .path = store_path(s, disk, "images/%s/disk.raw", image->id),
-                            .format = "raw",
-                            .read_only = true };
-    struct blk_create_opts dst = { .path = c->output != NULL ? c->output : name,
-                                   .format = c->format };
-    return blk_convert(&src, &dst, &(struct blk_convert_opts){ 0 }, err);
+    return image_export_write(s, image, name, c->output != NULL ? c->output : file, c->format,
+                              false, err);
 }
 
 static int build(const struct build_cmd *c, const char *operand, struct err *err)
