@@ -79,9 +79,7 @@ int sk_ioapic_set_pin(struct sk_irqchip *chip, unsigned pin, unsigned source, bo
     bool is = io->line[pin] != 0;
     bool level_mode = (io->redir[pin] & REDIR_LEVEL) != 0;
     if (!is) {
-        if (level_mode) {
-            io->irr &= ~BIT(pin);
-        }
+        io->irr &= ~BIT(pin); /* an edge too: what came and went while masked is gone */
         return 1;
     }
     if (was && !level_mode) {

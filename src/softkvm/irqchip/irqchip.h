@@ -25,6 +25,16 @@
 
 #define SK_IRQCHIP_PINS 24
 
+enum sk_delivery_mode {
+    SK_DM_FIXED,
+    SK_DM_LOWEST,
+    SK_DM_SMI,
+    SK_DM_NMI = 4,
+    SK_DM_INIT,
+    SK_DM_SIPI,
+    SK_DM_EXTINT,
+};
+
 /* A decoded message (SDM 3A §11.11 and the interrupt command register). */
 struct sk_msg {
     uint32_t dest;

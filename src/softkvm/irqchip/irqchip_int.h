@@ -58,16 +58,6 @@ enum {
     SK_APIC_BASE_ENABLE = 1 << 11,
 };
 
-enum sk_delivery_mode {
-    SK_DM_FIXED,
-    SK_DM_LOWEST,
-    SK_DM_SMI,
-    SK_DM_NMI = 4,
-    SK_DM_INIT,
-    SK_DM_SIPI,
-    SK_DM_EXTINT,
-};
-
 /* A deadline of the chip's timer thread. */
 struct sk_timer {
     uint64_t deadline_ns;       /* CLOCK_MONOTONIC; UINT64_MAX = off; under the chip's timer lock */

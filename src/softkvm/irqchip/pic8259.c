@@ -148,8 +148,9 @@ uint8_t sk_pic_inta(struct sk_irqchip *chip)
 
 static void pic_init_chip(struct sk_irqchip *chip, struct sk_pic *p)
 {
-    uint8_t ended = p->isr;
     uint8_t elcr = p->elcr;
+    /* A forgotten edge counts as ended: the PIT waits for that before it sends the next tick. */
+    uint8_t ended = p->isr | (p->irr & (uint8_t)~elcr);
     uint8_t elcr_mask = p->elcr_mask;
     /* Levels that are up stay requests; edges are forgotten (8259A, ICW1). */
     uint8_t irr = p->irr & elcr;

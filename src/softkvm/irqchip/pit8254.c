@@ -95,7 +95,10 @@ static void pit_arm(struct sk_pit *pit, uint64_t now)
 {
     const struct sk_pit_channel *ch = &pit->ch[0];
     pit->next_ns = UINT64_MAX;
+    /* Old ticks are void, and so is the wait for the end of the last one: the guest may have reset
+     * the PIC in the meantime. */
     pit->pending = 0;
+    pit->acked = true;
     if (pit_periodic(ch) || ch->mode == 0 || ch->mode == 4) {
         pit->next_ns = now + ticks_to_ns(ch->count);
     }

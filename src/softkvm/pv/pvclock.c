@@ -84,7 +84,8 @@ unsigned pv_cpuid(struct sk_cpuid_entry *ret)
         .function = KVM_CPUID_FEATURES,
         .eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
                BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_STEAL_TIME) |
-               BIT(KVM_FEATURE_POLL_CONTROL) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT),
+               BIT(KVM_FEATURE_POLL_CONTROL) | BIT(KVM_FEATURE_PV_SEND_IPI) |
+               BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT),
     };
     return 2;
 }

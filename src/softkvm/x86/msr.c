@@ -245,8 +245,8 @@ static int msr_write_mc(struct sk_vcpu *c, uint32_t index, uint64_t v, bool host
 {
     unsigned reg = index & 3;
 
-    if (!host && reg != 0 && v != 0) {
-        return 1; /* status, address, misc: only cleared by the guest */
+    if (!host && reg == 1 && v != 0) {
+        return 1; /* the status is only cleared by the guest */
     }
     if (!host && reg == 0 && v != 0 && v != ~UINT64_C(0)) {
         return 1;
