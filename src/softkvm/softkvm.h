@@ -61,6 +61,11 @@ SOFTKVM_EXPORT int softkvm_kick(int vcpu_fd);
  * programs that know nothing of this library. Async-signal-safe. */
 SOFTKVM_EXPORT void softkvm_signal_caught(void);
 
+/* For a handler of somebody else's signals: true if `sig` was blocked on this thread and is let in
+ * only by KVM_SET_SIGNAL_MASK for the time of KVM_RUN. The kernel then ends KVM_RUN and leaves the
+ * signal pending, no handler runs; so should the caller. Async-signal-safe. */
+SOFTKVM_EXPORT bool softkvm_signal_held(int sig);
+
 /* Tells that memory of a VM was written behind the vCPUs' backs (device emulation), so that code
  * decoded from it is looked at again. Not needed if an interrupt or an exit follows. */
 SOFTKVM_EXPORT int softkvm_memory_written(int vm_fd, unsigned long long gpa,

@@ -200,6 +200,8 @@ bool abi_eventfd_write(struct abi_vm *vm, bool pio, uint64_t addr, unsigned len,
 /* A signal handler of the client has run on this thread: if it is in KVM_RUN, leave with EINTR.
  * Async-signal-safe. */
 void abi_signal_caught(void);
+/* See softkvm_signal_held(). */
+bool abi_signal_held(int sig);
 
 /* --- ioc_msr.c --- */
 /* Sets a vCPU's TSC as a client does by KVM_SET_MSRS, or with 0 as its creation does: a value that

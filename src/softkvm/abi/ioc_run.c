@@ -11,11 +11,22 @@
 
 /* The vCPU whose KVM_RUN this thread is in. */
 static _Thread_local struct sk_vcpu *volatile running __attribute__((tls_model("initial-exec")));
+/* A handler of the client has run during it. */
+static _Thread_local volatile bool caught __attribute__((tls_model("initial-exec")));
+/* The signal mask outside KVM_RUN, while another one is in force. */
+static _Thread_local const sigset_t *volatile outer __attribute__((tls_model("initial-exec")));
+
+bool abi_signal_held(int sig)
+{
+    const sigset_t *mask = outer;
+    return mask != NULL && sigismember(mask, sig) == 1;
+}
 
 void abi_signal_caught(void)
 {
     struct sk_vcpu *c = running;
     if (c != NULL) {
+        caught = true;
         sk_poll_set(c, SK_POLL_EXIT);
     }
 }
@@ -265,11 +276,46 @@ static int run_engine(struct abi_vcpu *v)
     return rc;
 }
 
+static int run_masked(struct abi_vcpu *v)
+{
+    if (!v->sigmask_set) {
+        return run_engine(v);
+    }
+    sigset_t mask;
+    pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    outer = &mask;
+    pthread_sigmask(SIG_SETMASK, &v->sigmask, NULL); /* what was waiting comes in here */
+    int rc = run_engine(v);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    outer = NULL;
+    return rc;
+}
+
+static void run_end(struct abi_vcpu *v, int rc)
+{
+    running = NULL;
+    if (caught && rc == 0 && !sk_lapic_has_eoi_exit(v->c)) {
+        /* The client is back for another reason; the signal does not end its next KVM_RUN too. */
+        atomic_fetch_and(&v->c->poll, ~(uint32_t)SK_POLL_EXIT);
+    }
+    put_common(v);
+}
+
+/* The thread was cancelled within KVM_RUN: the vCPU must not stay locked for ever. */
+static void run_cancelled(void *opaque)
+{
+    struct abi_vcpu *v = opaque;
+    running = NULL;
+    outer = NULL;
+    atomic_store_explicit(&v->in_run, false, memory_order_release);
+    pthread_mutex_unlock(&v->lock);
+    abi_obj_unref(&v->obj); /* softkvm_ioctl()'s */
+}
+
 int abi_run(struct abi_obj *obj, void *arg, unsigned long user)
 {
     (void)arg;
     struct abi_vcpu *v = ABI_VCPU_OF(obj);
-    sigset_t old;
     if (user != 0) {
         return -EINVAL;
     }
@@ -277,16 +323,12 @@ int abi_run(struct abi_obj *obj, void *arg, unsigned long user)
     v->ran = true;
     int rc = sync_in(v);
     if (rc == 0) {
+        caught = false;
         running = v->c; /* before the mask: a signal that was waiting is caught right there */
-        if (v->sigmask_set) {
-            pthread_sigmask(SIG_SETMASK, &v->sigmask, &old);
-        }
-        rc = run_engine(v);
-        if (v->sigmask_set) {
-            pthread_sigmask(SIG_SETMASK, &old, NULL);
-        }
-        running = NULL;
-        put_common(v);
+        pthread_cleanup_push(run_cancelled, v);
+        rc = run_masked(v);
+        pthread_cleanup_pop(0);
+        run_end(v, rc);
     }
     pthread_mutex_unlock(&v->lock);
     return rc;

@@ -10,13 +10,26 @@
 
 /* --- CPUID --- */
 
+/* The table is the one the vCPU has, but for what follows its state. */
+static bool cpuid_same(const struct sk_vcpu *c, const struct sk_cpuid_entry *e, unsigned n)
+{
+    bool same = n == c->cpuid_n;
+    for (unsigned i = 0; same && i < n; i++) {
+        struct sk_cpuid_entry a = e[i];
+        struct sk_cpuid_entry b = c->cpuid[i];
+        sk_cpuid_runtime(c, &a);
+        sk_cpuid_runtime(c, &b);
+        same = memcmp(&a, &b, sizeof(a)) == 0;
+    }
+    return same;
+}
+
 /* After the guest has run its CPUID is fixed; setting the same again is fine (4.20). */
 static int cpuid_apply(struct abi_vcpu *v, const struct sk_cpuid_entry *e, unsigned n)
 {
     struct sk_vcpu *c = v->c;
     if (v->ran) {
-        bool same = n == c->cpuid_n && (n == 0 || memcmp(e, c->cpuid, n * sizeof(*e)) == 0);
-        return same ? 0 : -EINVAL;
+        return cpuid_same(c, e, n) ? 0 : -EINVAL;
     }
     int rc = sk_cpuid_set(c, e, n);
     if (rc == 0) {
@@ -69,7 +82,12 @@ int abi_get_cpuid2(struct abi_obj *obj, void *arg, unsigned long user)
         return -E2BIG;
     }
     head->nent = c->cpuid_n;
-    return abi_copy_out((char *)user + sizeof(*head), c->cpuid, c->cpuid_n * sizeof(*c->cpuid));
+    struct sk_cpuid_entry e[ABI_MAX_CPUID];
+    for (unsigned i = 0; i < c->cpuid_n; i++) {
+        e[i] = c->cpuid[i];
+        sk_cpuid_runtime(c, &e[i]);
+    }
+    return abi_copy_out((char *)user + sizeof(*head), e, c->cpuid_n * sizeof(*e));
 }
 
 /* --- local APIC --- */

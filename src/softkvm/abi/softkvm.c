@@ -135,6 +135,11 @@ int softkvm_kick(int vcpu_fd)
     return 0;
 }
 
+bool softkvm_signal_held(int sig)
+{
+    return abi_signal_held(sig);
+}
+
 void softkvm_signal_caught(void)
 {
     abi_signal_caught();

@@ -77,6 +77,7 @@ bool sk_irqchip_pio(struct sk_vcpu *c, uint16_t port, void *data, unsigned size,
 /* Split irqchip: the vector of a level-triggered EOI that the client's IOAPIC must see, or -1.
  * Forgets it. It was announced by SK_POLL_EXIT. */
 int sk_lapic_take_eoi_exit(struct sk_vcpu *c);
+bool sk_lapic_has_eoi_exit(const struct sk_vcpu *c);
 
 /* --- of interrupt sources; any thread --- */
 

@@ -222,6 +222,11 @@ int sk_lapic_take_eoi_exit(struct sk_vcpu *c)
                : atomic_exchange_explicit(&c->lapic->eoi_exit, -1, memory_order_relaxed);
 }
 
+bool sk_lapic_has_eoi_exit(const struct sk_vcpu *c)
+{
+    return c->lapic != NULL && atomic_load_explicit(&c->lapic->eoi_exit, memory_order_relaxed) >= 0;
+}
+
 uint8_t sk_lapic_get_cr8(struct sk_vcpu *c)
 {
     return (uint8_t)((sk_lapic_get(c->lapic, SK_LAPIC_TPR) >> 4) & 15);

@@ -448,7 +448,11 @@ static void run_loop(struct sk_vcpu *c, uint64_t limit)
 static void run_setjmp(struct sk_vcpu *c)
 {
     c->exit.kind = SK_EXIT_NONE;
-    sk_blocks_epoch(c); /* the client may have written memory */
+    sk_blocks_epoch(c);                        /* the client may have written memory */
+    if (atomic_load(&c->poll) & SK_POLL_TLB) { /* before what is left over touches memory */
+        atomic_fetch_and(&c->poll, ~(uint32_t)SK_POLL_TLB);
+        sk_tlb_flush_all(c);
+    }
     if (run_resume(c)) {
         return;
     }

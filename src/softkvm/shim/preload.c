@@ -10,14 +10,18 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "softkvm/softkvm.h"
@@ -116,13 +120,22 @@ EXPORT int __openat64_2(int dir, const char *path, int flags)
 
 /* --- descriptors --- */
 
+static void watch_held_signals(const struct kvm_signal_mask *m);
+
 EXPORT int ioctl(int fd, unsigned long request, ...)
 {
     va_list ap;
     va_start(ap, request);
     unsigned long arg = va_arg(ap, unsigned long);
     va_end(ap);
-    return softkvm_owns(fd) ? softkvm_ioctl(fd, request, arg) : REAL(ioctl)(fd, request, arg);
+    if (!softkvm_owns(fd)) {
+        return REAL(ioctl)(fd, request, arg);
+    }
+    int rc = softkvm_ioctl(fd, request, arg);
+    if (rc == 0 && (uint32_t)request == KVM_SET_SIGNAL_MASK && arg != 0) {
+        watch_held_signals((const struct kvm_signal_mask *)arg);
+    }
+    return rc;
 }
 
 EXPORT int close(int fd)
@@ -245,7 +258,16 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
     const struct sigaction *a = &actions[sig];
     int saved = errno;
-    if ((a->sa_flags & SA_SIGINFO) != 0) {
+    if (softkvm_signal_held(sig)) {
+        /* It only ends KVM_RUN: blocked again when this returns, and pending again. */
+        sigaddset(&((ucontext_t *)context)->uc_sigmask, sig);
+        (void)syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), sig, info);
+    } else if ((a->sa_flags & SA_SIGINFO) == 0 && a->sa_handler == SIG_DFL) {
+        /* Ours alone (watch_held_signals): what would have happened without us. */
+        static const struct sigaction dfl = { .sa_handler = SIG_DFL };
+        (void)REAL(sigaction)(sig, &dfl, NULL);
+        (void)syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), sig, info);
+    } else if ((a->sa_flags & SA_SIGINFO) != 0) {
         a->sa_sigaction(sig, info, context);
     } else {
         a->sa_handler(sig);
@@ -280,6 +302,27 @@ EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old
                    : real_old;
     }
     return rc;
+}
+
+/* KVM_SET_SIGNAL_MASK lets blocked signals end KVM_RUN without being delivered. Where the program
+ * has no handler, their default action would come instead: put ours there. */
+static void watch_held_signals(const struct kvm_signal_mask *m)
+{
+    sigset_t blocked;
+    uint64_t let_out;
+    memcpy(&let_out, m->sigset, sizeof(let_out));
+    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+    for (int sig = 1; sig < NSIG; sig++) {
+        struct sigaction now;
+        bool ignored = sig == SIGCHLD || sig == SIGURG || sig == SIGWINCH || sig == SIGCONT;
+        if ((let_out >> (sig - 1) & 1) != 0 || sigismember(&blocked, sig) != 1 || ignored ||
+            REAL(sigaction)(sig, NULL, &now) < 0 || now.sa_handler != SIG_DFL) {
+            continue;
+        }
+        struct sigaction mine = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART };
+        actions[sig] = (struct sigaction){ .sa_handler = SIG_DFL };
+        (void)REAL(sigaction)(sig, &mine, NULL);
+    }
 }
 
 EXPORT sighandler_t signal(int sig, sighandler_t handler)

@@ -214,41 +214,50 @@ bool sk_cpuid_has_mwait(const struct sk_vcpu *c)
     return e && (e->ecx & BIT(3));
 }
 
-/* Bits that follow the state of the CPU. */
-static void cpuid_dynamic(const struct sk_vcpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
+void sk_cpuid_runtime(const struct sk_vcpu *c, struct sk_cpuid_entry *e)
 {
-    if (leaf == 1) {
-        r[2] &= ~BIT(27);
-        r[2] |= c->cr4 & SK_CR4_OSXSAVE ? BIT(27) : 0;
-        r[2] = (r[2] & ~BIT(3)) | (sk_cpuid_has_mwait(c) ? BIT(3) : 0);
+    if (e->function == 1) {
+        e->ecx &= ~(BIT(27) | BIT(3));
+        e->ecx |= (c->cr4 & SK_CR4_OSXSAVE ? BIT(27) : 0) | (sk_cpuid_has_mwait(c) ? BIT(3) : 0);
         if (!(c->apic_base & 0x800)) {
-            r[3] &= ~BIT(9);
+            e->edx &= ~BIT(9);
         }
-    } else if (leaf == 13 && sub == 0) {
-        r[1] = c->xcr0 & 4 ? 832 : 576;
-    } else if (leaf == 13 && sub == 1 && (r[0] & 10)) {
-        r[1] = 576 + (c->xcr0 & 4 ? 256 : 0);
-    } else if (leaf == 0x80000001 && !sk_code64(c) && c->cpuid_n && c->cpuid[0].ebx == 0x756e6547) {
-        r[3] &= ~BIT(11); /* Intel: SYSCALL only in 64-bit mode */
+    } else if (e->function == 13 && e->index == 0) {
+        e->ebx = c->xcr0 & 4 ? 832 : 576;
+    } else if (e->function == 13 && e->index == 1 && (e->eax & 10)) {
+        e->ebx = 576 + (c->xcr0 & 4 ? 256 : 0);
     }
+}
+
+/* Intel: SYSCALL is there only in 64-bit mode. */
+static bool cpuid_hides_syscall(const struct sk_vcpu *c)
+{
+    return !sk_code64(c) && c->cpuid_n && c->cpuid[0].ebx == 0x756e6547;
 }
 
 void sk_cpuid_get(struct sk_vcpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
 {
     const struct sk_cpuid_entry *e = cpuid_find(c, leaf, sub);
+    struct sk_cpuid_entry now = { .function = leaf, .index = sub };
 
-    r[0] = r[1] = r[2] = r[3] = 0;
     if (e) {
-        r[0] = e->eax;
-        r[1] = e->ebx;
-        r[2] = e->ecx;
-        r[3] = e->edx;
+        now.eax = e->eax;
+        now.ebx = e->ebx;
+        now.ecx = e->ecx;
+        now.edx = e->edx;
     } else if (leaf == 0xb || leaf == 0x1f) {
         e = cpuid_find(c, leaf, 0); /* levels that do not exist still report the x2APIC id */
-        r[2] = e ? sub & 0xff : 0;
-        r[3] = e ? e->edx : 0;
+        now.ecx = e ? sub & 0xff : 0;
+        now.edx = e ? e->edx : 0;
     }
-    cpuid_dynamic(c, leaf, sub, r);
+    sk_cpuid_runtime(c, &now);
+    if (leaf == 0x80000001 && cpuid_hides_syscall(c)) {
+        now.edx &= ~BIT(11);
+    }
+    r[0] = now.eax;
+    r[1] = now.ebx;
+    r[2] = now.ecx;
+    r[3] = now.edx;
     if (c->vm->ops->cpuid_fixup) {
         c->vm->ops->cpuid_fixup(c, leaf, sub, r);
     }

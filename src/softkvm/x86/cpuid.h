@@ -93,6 +93,10 @@ void sk_cpuid_get(struct sk_vcpu *c, uint32_t leaf, uint32_t sub, uint32_t ret_r
 /* The state before sk_cpuid_set(): CPUID reads as zero, yet the guest may use what we have. */
 void sk_cpuid_unset(struct sk_vcpu *c);
 
+/* Gives the entry of a table the bits that follow the state of the CPU: OSXSAVE, APIC, MWAIT and
+ * the sizes of leaf 13. */
+void sk_cpuid_runtime(const struct sk_vcpu *c, struct sk_cpuid_entry *e);
+
 /* MONITOR and MWAIT are there for this guest. */
 bool sk_cpuid_has_mwait(const struct sk_vcpu *c);
 
