@@ -21,7 +21,7 @@ struct pv_clock_vcpu {
     uint64_t system_time_msr;
     uint64_t steal_msr;
     uint64_t poll_control;
-    uint64_t last_delay_ns, steal_written_ns;
+    uint64_t last_delay_ns, steal_read_ns;
     int schedstat_fd;
     bool no_files;      /* nothing may be opened */
     bool enforce;       /* what CPUID does not offer is not there (ENFORCE_PV_FEATURE_CPUID) */
@@ -54,7 +54,7 @@ unsigned pv_msr_list(uint32_t *ret, unsigned max);
  * TSC was set. */
 void pv_clock_refresh(struct sk_vcpu *c, struct pv_clock_vm *vm, struct pv_clock_vcpu *v);
 
-/* Brings the steal time up to date, at most once a millisecond; at KVM_RUN. */
+/* Brings the steal time up to date; at every KVM_RUN. */
 void pv_steal_refresh(struct sk_vcpu *c, struct pv_clock_vcpu *v);
 
 /* True if CPUID leaf 0x40000001 offers the KVM_FEATURE_*, or if the client does not insist. */

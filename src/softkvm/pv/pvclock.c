@@ -13,7 +13,7 @@
 #include "softkvm/x86/tsc.h"
 
 #define NSEC            UINT64_C(1000000000)
-#define STEAL_PERIOD_NS UINT64_C(1000000)
+#define STEAL_PERIOD_NS UINT64_C(100000)
 
 /* struct pvclock_vcpu_time_info (msr.rst, MSR_KVM_SYSTEM_TIME_NEW). */
 struct time_info {
@@ -172,7 +172,13 @@ static void write_steal(struct sk_vcpu *c, struct pv_clock_vcpu *v)
     if (shared == NULL) {
         return;
     }
-    uint64_t delay = thread_run_delay_ns(v->schedstat_fd);
+    /* Asking the host takes a microsecond or two: every 100 us is enough. */
+    uint64_t delay = v->last_delay_ns;
+    uint64_t now = host_ns();
+    if (now - v->steal_read_ns >= STEAL_PERIOD_NS) {
+        delay = thread_run_delay_ns(v->schedstat_fd);
+        v->steal_read_ns = now;
+    }
     uint32_t version = (le32_get(&shared->version) | 1) + 2;
     __atomic_store_n(&shared->version, version, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
@@ -181,13 +187,11 @@ static void write_steal(struct sk_vcpu *c, struct pv_clock_vcpu *v)
     shared->preempted = 0;
     __atomic_store_n(&shared->version, version + 1, __ATOMIC_RELEASE);
     v->last_delay_ns = delay;
-    v->steal_written_ns = host_ns();
 }
 
 void pv_steal_refresh(struct sk_vcpu *c, struct pv_clock_vcpu *v)
 {
-    if ((v->steal_msr & KVM_MSR_ENABLED) != 0 &&
-        host_ns() - v->steal_written_ns >= STEAL_PERIOD_NS) {
+    if ((v->steal_msr & KVM_MSR_ENABLED) != 0) {
         write_steal(c, v);
     }
 }

@@ -3,7 +3,7 @@
  * The shim: preloaded under somebody else's program, it serves /dev/kvm from softkvm.
  *
  * It stands in front of the libc functions through which a program meets /dev/kvm: opening it,
- * ioctl, close, dup and fcntl on its descriptors, and questions about the file. mmap, poll and
+ * ioctl, close, dup, fcntl and mmap on its descriptors, and questions about the file. poll and
  * fork need nothing: the descriptors are memfds. It also stands in front of sigaction and signal:
  * a handler that ran while its thread was in KVM_RUN must make that ioctl return EINTR.
  */
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -145,6 +146,32 @@ EXPORT int close(int fd)
     }
     /* Forgets the object; the library closes the number by the call below this one. */
     return softkvm_forget(fd) < 0 ? -1 : REAL(close)(fd);
+}
+
+/* The kernel maps a vCPU's dirty ring only shared and not to be executed (KVM api.rst 8.29). */
+static bool may_map(int fd, size_t size, int prot, int flags, off_t offset)
+{
+    const off_t ring = (off_t)KVM_DIRTY_LOG_PAGE_OFFSET * 4096;
+    return fd < 0 || !softkvm_owns(fd) || offset + (off_t)size <= ring ||
+           ((flags & MAP_SHARED) != 0 && (prot & PROT_EXEC) == 0);
+}
+
+EXPORT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
+{
+    if (!may_map(fd, size, prot, flags, offset)) {
+        errno = EINVAL;
+        return MAP_FAILED;
+    }
+    return REAL(mmap)(addr, size, prot, flags, fd, offset);
+}
+
+EXPORT void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_t offset)
+{
+    if (!may_map(fd, size, prot, flags, offset)) {
+        errno = EINVAL;
+        return MAP_FAILED;
+    }
+    return REAL(mmap64)(addr, size, prot, flags, fd, offset);
 }
 
 static int dup_done(int fd, int new_fd)
