@@ -25,6 +25,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "softkvm/shim/virtflag.h"
 #include "softkvm/softkvm.h"
 
 #define KVM_PATH "/dev/kvm"
@@ -285,6 +286,9 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
     const struct sigaction *a = &actions[sig];
     int saved = errno;
+    if (sig == SIGILL && virtflag_caught(context)) {
+        return;
+    }
     if (softkvm_signal_held(sig)) {
         /* It only ends KVM_RUN: blocked again when this returns, and pending again. */
         sigaddset(&((ucontext_t *)context)->uc_sigmask, sig);
@@ -329,6 +333,17 @@ EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old
                    : real_old;
     }
     return rc;
+}
+
+/* `softkvm --virt-flag`: the program is to find VMX or SVM in CPUID. */
+__attribute__((constructor)) static void set_virt_flag(void)
+{
+    if (getenv("SOFTKVM_VIRT_FLAG") == NULL || virtflag_start() == 0) {
+        return;
+    }
+    struct sigaction mine = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
+    actions[SIGILL] = (struct sigaction){ .sa_handler = SIG_DFL };
+    (void)REAL(sigaction)(SIGILL, &mine, NULL);
 }
 
 /* KVM_SET_SIGNAL_MASK lets blocked signals end KVM_RUN without being delivered. Where the program

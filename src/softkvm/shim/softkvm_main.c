@@ -2,6 +2,8 @@
 /*
  * softkvm CMD [ARG...]: runs a KVM program on a machine without KVM.
  *
+ * --virt-flag is for programs that look for VMX or SVM in CPUID by themselves (virtflag.h).
+ *
  * It sets LD_PRELOAD to the shim and becomes CMD. What the shim cannot serve is refused here with
  * the reason: static programs (no dynamic linker to preload anything), set-uid programs (the
  * dynamic linker ignores LD_PRELOAD for them), other architectures.
@@ -22,11 +24,13 @@
 enum { EXIT_USAGE = 2, EXIT_REFUSED = 126, EXIT_NOT_FOUND = 127 };
 
 static const char usage[] =
-    "Usage: softkvm COMMAND [ARGUMENT...]\n\n"
+    "Usage: softkvm [--virt-flag] COMMAND [ARGUMENT...]\n\n"
     "Runs a program that uses /dev/kvm on a machine without virtualisation hardware:\n"
     "the KVM ioctls are answered in software. For example:\n\n"
     "    softkvm qemu-system-x86_64 -accel kvm -m 256 disk.img\n\n"
-    "The program must be dynamically linked. Manual: softkvm(1).\n";
+    "The program must be dynamically linked. Manual: softkvm(1).\n\n"
+    "  --virt-flag  the program's own CPUID instructions report VMX or SVM: for programs\n"
+    "               that do not even try to open /dev/kvm without (kvmtool)\n";
 
 /* Finds CMD as a shell would. False: errno set. */
 static bool find_program(const char *name, char path[PATH_MAX])
@@ -108,6 +112,13 @@ int main(int argc, char **argv)
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(usage, argc < 2 ? stderr : stdout);
         return argc < 2 ? EXIT_USAGE : 0;
+    }
+    if (strcmp(argv[1], "--virt-flag") == 0 && argc > 2) {
+        if (setenv("SOFTKVM_VIRT_FLAG", "1", 1) < 0) {
+            fprintf(stderr, "softkvm: %s\n", strerror(errno));
+            return EXIT_REFUSED;
+        }
+        argv++;
     }
     if (argv[1][0] == '-') {
         fprintf(stderr, "softkvm: unknown option '%s': see 'softkvm --help'\n", argv[1]);
