@@ -16,7 +16,7 @@ static const struct {
 #undef VERB
 };
 
-const char *const image_formats[] = { "raw", "qcow2", "vmdk", "vdi", "vhd", NULL };
+const char *const image_formats[] = { "raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx", NULL };
 
 static void print_verbs(FILE *out)
 {

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 static const char *const engines[] = { "auto", "kvm", "soft", NULL };
-static const char *const formats[] = { "raw", "qcow2", "vmdk", "vdi", "vhd", NULL };
+static const char *const formats[] = { "raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx", NULL };
 static const char *const caches[] = { "writeback", "none", "unsafe", NULL };
 static const char *const on_off[] = { "on", "off", NULL };
 static const char *const log_levels[] = { "error", "warn", "info", "debug", "trace", NULL };
