@@ -26,6 +26,10 @@ void sk_jit_done(struct sk_vcpu *c);
 uint64_t sk_jit_enter(struct sk_vcpu *c);
 void sk_jit_leave(struct sk_vcpu *c, uint64_t old);
 
+/* Gives the thread's gs base back where sk_jit_leave() does not, because there it costs a system
+ * call: for who uses it himself. */
+void sk_jit_detach(void);
+
 /* Runs translated code from CS:RIP on. True: something may need the loop's attention; false: at
  * CS:RIP there is nothing translated, the interpreter must do a block. May leave by longjmp as
  * instruction bodies do. */

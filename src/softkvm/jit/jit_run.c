@@ -15,6 +15,7 @@
  * back by instructions; elsewhere by a system call that is worth avoiding, so it stays, and the
  * thread remembers whose it is. */
 static _Thread_local const struct sk_vcpu *gs_owner;
+static _Thread_local uint64_t gs_before; /* what it was before the first one */
 
 uint64_t sk_jit_enter(struct sk_vcpu *c)
 {
@@ -27,6 +28,9 @@ uint64_t sk_jit_enter(struct sk_vcpu *c)
         __asm__ volatile("rdgsbase %0" : "=r"(old));
         __asm__ volatile("wrgsbase %0" : : "r"(c));
     } else if (gs_owner != c) {
+        if (!gs_owner) {
+            (void)syscall(SYS_arch_prctl, ARCH_GET_GS, &gs_before);
+        }
         if (syscall(SYS_arch_prctl, ARCH_SET_GS, c) != 0) {
             sk_jit_done(c);
             return 0;
@@ -40,6 +44,14 @@ void sk_jit_leave(struct sk_vcpu *c, uint64_t old)
 {
     if (c->jit.jit && c->jit.jit->fsgsbase) {
         __asm__ volatile("wrgsbase %0" : : "r"(old));
+    }
+}
+
+void sk_jit_detach(void)
+{
+    if (gs_owner) {
+        (void)syscall(SYS_arch_prctl, ARCH_SET_GS, gs_before);
+        gs_owner = NULL;
     }
 }
 

@@ -145,9 +145,11 @@ static void sandbox_put_syscall(struct sandbox_prog *p, const struct sandbox_sys
         sandbox_return(p, SECCOMP_RET_ERRNO | EPERM);
         break;
     case SANDBOX_GS:
-        sandbox_unless(p, s->nr, 4);
+        sandbox_unless(p, s->nr, 6);
         sandbox_load(p, SANDBOX_ARG_LOW(0));
         sandbox_unless(p, ARCH_SET_GS, 1);
+        sandbox_return(p, SECCOMP_RET_ALLOW);
+        sandbox_unless(p, ARCH_GET_GS, 1);
         sandbox_return(p, SECCOMP_RET_ALLOW);
         sandbox_return(p, SECCOMP_RET_KILL_PROCESS);
         break;
