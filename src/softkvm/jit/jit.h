@@ -51,9 +51,11 @@ void sk_jit_flush(struct sk_vcpu *c);
 /* Mode word of sk_jit_state.mode, from the interpreter's mode bits and the TLB set. */
 uint32_t sk_jit_mode(const struct sk_vcpu *c, unsigned mode, unsigned set);
 
-/* No token counts any more: the next entry to each page goes through C. */
+/* Others may have written code: no token counts any more, the next entry to each page goes through
+ * C and compares. */
 static inline void sk_jit_epoch(struct sk_vcpu *c)
 {
+    c->jit.epoch++;
     for (unsigned s = 0; c->jit.tokens_used; s++) {
         if (c->jit.tokens_used & BIT(s)) {
             memset(c->jit.token[s], 0, sizeof(c->jit.token[s]));
@@ -61,6 +63,19 @@ static inline void sk_jit_epoch(struct sk_vcpu *c)
         }
     }
 }
+
+/* The vCPU serialises by an instruction, without an event from outside: what matters then is what
+ * other vCPUs have written. */
+static inline void sk_jit_serialise(struct sk_vcpu *c)
+{
+    if (atomic_load_explicit(&c->vm->vcpus, memory_order_relaxed) > 1) {
+        sk_jit_epoch(c);
+    }
+}
+
+/* Translations of guest memory are gone: those of one page; those that are not global. */
+void sk_jit_unmap_page(struct sk_vcpu *c, uint64_t lin);
+void sk_jit_unmap_nonglobal(struct sk_vcpu *c);
 
 /* For tests and statistics. */
 struct sk_jit_stats {

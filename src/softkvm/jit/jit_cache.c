@@ -289,14 +289,14 @@ static bool page_same(const struct jit_page *p, const uint8_t *host)
 
 bool jit_page_check(struct sk_vcpu *c, struct jit_page *p, const uint8_t *host)
 {
-    if (p->epoch == c->jkey >> 8) {
+    if (p->epoch == c->jit.epoch) {
         return true;
     }
     if (!page_same(p, host)) {
         jit_page_drop(c, p);
         return false;
     }
-    p->epoch = c->jkey >> 8;
+    p->epoch = c->jit.epoch;
     return true;
 }
 
@@ -316,13 +316,37 @@ static void view_unhash(struct sk_jit *j, struct jit_view *v)
 void jit_page_drop(struct sk_vcpu *c, struct jit_page *p)
 {
     for (struct jit_view *v = p->views; v; v = v->page_next) {
+        uint32_t *token = &c->jit.token[(v->mode >> JM_SET_SHIFT) & 3][jit_slot(v->lin)];
+
         view_unhash(c->jit.jit, v);
+        if (*token == v->token) {
+            *token = 0;
+        }
     }
     p->views = NULL;
     p->lines = 0;
     c->jit.jit->st.drops++;
-    sk_jit_epoch(c);
     c->leave = 1;
+}
+
+void sk_jit_unmap_page(struct sk_vcpu *c, uint64_t lin)
+{
+    sk_jit_serialise(c);
+    for (unsigned s = 0; s < SK_TLB_NSETS; s++) {
+        c->jit.token[s][jit_slot(lin)] = 0;
+    }
+}
+
+void sk_jit_unmap_nonglobal(struct sk_vcpu *c)
+{
+    sk_jit_serialise(c);
+    for (unsigned s = 0; s < SK_TLB_NSETS; s++) {
+        for (unsigned i = 0; (c->jit.tokens_used & BIT(s)) && i < SK_JIT_TOKENS; i++) {
+            if (!((c->jit.token_global[s][i / 64] >> (i % 64)) & 1)) {
+                c->jit.token[s][i] = 0;
+            }
+        }
+    }
 }
 
 bool sk_jit_written(struct sk_vcpu *c, uint64_t gpa, unsigned size)

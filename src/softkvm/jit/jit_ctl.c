@@ -63,12 +63,11 @@ static void ctl_probe(struct jit_tr *t, struct jit_stub *s)
     struct jit_buf *b = &t->b;
     size_t at = JIT_OFF(jit.jump) + t->set * sizeof(t->c->jit.jump[0]);
 
+    jit_poll(t, H_T1, s);
     jit_mov_rr(b, 4, H_T1, H_T0);
     jit_alu_i(b, 4, ALU_AND, jit_rm_reg(H_T1), SK_JIT_JUMPS - 1);
     jit_opi(b, 4, 0xc1, 4, jit_rm_reg(H_T1), 1, 4); /* shl */
     jit_op(b, 8, 0x3b, H_T0, jit_rm_gsx(H_T1, at + offsetof(struct sk_jit_jump, rip)));
-    jit_stub_site(s, jit_jcc(b, CC_NE));
-    jit_alu_i(b, 4, ALU_CMP, jit_rm_gs(JIT_OFF(poll)), 0);
     jit_stub_site(s, jit_jcc(b, CC_NE));
 }
 

@@ -47,7 +47,9 @@
     F(pop_Z, jit_t_pop, false) F(leave, jit_t_leave, false) F(lea, jit_t_lea, false)               \
     F(nop, jit_t_nop, false) F(xchg_Z, jit_t_xchg_z, false) F(mov_A_O, jit_t_moffs, false)         \
     F(mov_O_A, jit_t_moffs, false) F(div_E, jit_t_div, false) F(idiv_E, jit_t_div, false)          \
-    F(fence, jit_t_fence, false) F(vzeroupper, jit_t_vzeroupper, false) F(emms, jit_t_emms, false)
+    F(fence, jit_t_fence, false) F(vzeroupper, jit_t_vzeroupper, false) F(emms, jit_t_emms, false) \
+    F(sti, jit_t_sti, false) F(cli, jit_t_cli, false) F(pushf, jit_t_pushf, false)                 \
+    F(swapgs, jit_t_swapgs, false) F(rdtsc, jit_t_rdtsc, false) F(rdtscp, jit_t_rdtsc, false)
 /* clang-format on */
 
 struct entry {
@@ -150,6 +152,8 @@ void jit_flags_of(struct jit_op *o)
     if (o->form->fn == jit_t_jcc || form_conditional(r)) {
         o->reads = jit_cond_flags(o->in.imm2);
     } else if (o->form->kind == JK_X87 && form_named(r, "FCMOV")) {
+        o->reads = SK_FL_ARITH;
+    } else if (o->form->fn == jit_t_sti) { /* may be the interpreter's, and the end */
         o->reads = SK_FL_ARITH;
     } else if (form_shift(r)) {
         unsigned mask = o->in.osize == 8 ? 63 : 31;

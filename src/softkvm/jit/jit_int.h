@@ -89,6 +89,12 @@ struct jit_rec {
     uint64_t rip;
 };
 
+/* Place of a page's token. */
+static inline unsigned jit_slot(uint64_t lin)
+{
+    return (lin >> 12) % SK_JIT_TOKENS;
+}
+
 /* Why generated code came back. */
 enum jit_exit { JX_LEAVE, JX_LINK, JX_POLL, JX_TOKEN, JX_T0 };
 
@@ -105,7 +111,6 @@ struct sk_jit {
     struct jit_tr *tr; /* jit_tr.h; made at the first translation */
     uint32_t next_token;
     uint64_t flush_gen;
-    uint64_t epoch; /* c->jkey >> 8 for which tokens hold */
     uint32_t set_mode[SK_TLB_NSETS];
     uint64_t set_base[SK_TLB_NSETS];
     struct sk_jit_stats st;

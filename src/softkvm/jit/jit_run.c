@@ -73,6 +73,14 @@ static void run_set_mode(struct sk_vcpu *c)
     }
 }
 
+static void run_token_set(struct sk_vcpu *c, unsigned s, unsigned slot, uint32_t token, bool global)
+{
+    uint64_t *word = &c->jit.token_global[s][slot / 64];
+
+    c->jit.token[s][slot] = token;
+    *word = (*word & ~BIT64(slot % 64)) | (uint64_t)global << (slot % 64);
+}
+
 /* The view of the page at CS:rip, its token set; NULL if there is none (yet). Faults as a fetch of
  * the instruction at `insn`. */
 static struct jit_view *run_view(struct sk_vcpu *c, uint64_t rip, uint64_t insn)
@@ -88,7 +96,7 @@ static struct jit_view *run_view(struct sk_vcpu *c, uint64_t rip, uint64_t insn)
     if (!v || !jit_page_check(c, v->page, host - (lin & 4095))) {
         return NULL;
     }
-    c->jit.token[s][(lin >> 12) % SK_JIT_TOKENS] = v->token;
+    run_token_set(c, s, jit_slot(lin), v->token, c->mmu->ftlb[(lin >> 12) % SK_FTLB_SIZE].global);
     c->jit.tokens_used |= (uint8_t)BIT(s);
     c->jit.jit->st.tokens++;
     return v;

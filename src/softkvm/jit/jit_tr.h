@@ -10,6 +10,7 @@
 #define SOFTKVM_JIT_JIT_TR_H
 
 #include "softkvm/jit/jit_int.h"
+#include "softkvm/x86/fault.h"
 #include "softkvm/x86/flags.h"
 
 enum jit_fl { FL_MEM = 1, FL_HOST = 2, FL_BOTH = 3 };
@@ -142,6 +143,8 @@ void jit_stub_resume(struct jit_tr *t, struct jit_stub *s);
 /* Jump (cc < 16: conditional) to an instruction address; made a link. With `save` the flags are
  * saved on the way, and only there. */
 void jit_exit_to(struct jit_tr *t, unsigned cc, uint64_t rip, bool save);
+/* Looks at the poll word and at the client's immediate_exit; to the stub if one is set. */
+void jit_poll(struct jit_tr *t, unsigned tmp, struct jit_stub *s);
 /* The interpreter does it; then on, or out. */
 void jit_interp(struct jit_tr *t, struct jit_op *o);
 /* Address of the target of a direct jump, cut to the operand size. */
@@ -162,5 +165,6 @@ jit_template jit_t_jcc, jit_t_jmp, jit_t_call, jit_t_jmp_e, jit_t_call_e, jit_t_
 jit_template jit_t_push, jit_t_push_i, jit_t_push_e, jit_t_pop, jit_t_leave;
 jit_template jit_t_lea, jit_t_nop, jit_t_xchg_z, jit_t_moffs, jit_t_div, jit_t_cwd, jit_t_fence,
     jit_t_vzeroupper, jit_t_emms;
+jit_template jit_t_sti, jit_t_cli, jit_t_pushf, jit_t_swapgs, jit_t_rdtsc; /* jit_sys.c */
 
 #endif

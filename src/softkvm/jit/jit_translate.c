@@ -265,6 +265,17 @@ static void tr_link_site(struct jit_tr *t, struct jit_link *l, uint8_t *site)
     tr_exit_stub(t, JX_LINK, l, site);
 }
 
+void jit_poll(struct jit_tr *t, unsigned tmp, struct jit_stub *s)
+{
+    struct jit_buf *b = &t->b;
+
+    jit_alu_i(b, 4, ALU_CMP, jit_rm_gs(JIT_OFF(poll)), 0);
+    jit_stub_site(s, jit_jcc(b, CC_NE));
+    jit_ld(b, 8, tmp, jit_rm_gs(JIT_OFF(immediate_exit)));
+    jit_opi(b, 4, 0x80, ALU_CMP, jit_rm_mem(tmp, H_NONE, 0), 1, 0);
+    jit_stub_site(s, jit_jcc(b, CC_NE));
+}
+
 void jit_exit_to(struct jit_tr *t, unsigned cc, uint64_t rip, bool save)
 {
     struct jit_buf *b = &t->b;
@@ -293,8 +304,11 @@ void jit_exit_to(struct jit_tr *t, unsigned cc, uint64_t rip, bool save)
         t->fl = old; /* not on the way that does not leave */
     }
     if (back) { /* every loop has a jump backwards */
-        jit_alu_i(b, 4, ALU_CMP, jit_rm_gs(JIT_OFF(poll)), 0);
-        tr_exit_stub(t, JX_POLL, l, jit_jcc(b, CC_NE));
+        struct jit_stub *s = jit_stub(t, JS_EXIT, NULL);
+
+        s->why = JX_POLL;
+        s->arg = l;
+        jit_poll(t, H_T0, s);
     }
     tr_link_site(t, l, jit_jmp(b));
     if (skip) {
@@ -347,7 +361,7 @@ void jit_need_x87(struct jit_tr *t, struct jit_op *o)
 /* The token of view `v`, compared. Where to jump if it is another. */
 static uint8_t *tr_check_token(struct jit_tr *t, const struct jit_view *v)
 {
-    size_t at = JIT_OFF(jit.token) + 4 * (t->set * SK_JIT_TOKENS + (v->lin >> 12) % SK_JIT_TOKENS);
+    size_t at = JIT_OFF(jit.token) + 4 * (t->set * SK_JIT_TOKENS + jit_slot(v->lin));
 
     jit_opi(&t->b, 4, 0x81, ALU_CMP, jit_rm_gs(at), 4, v->token);
     return jit_jcc(&t->b, CC_NE);
@@ -433,7 +447,7 @@ static struct jit_view *tr_cross(struct jit_tr *t, unsigned off, uint64_t rip)
     p = jit_page_get(t->j, x.gpa);
     if (p->lines == 0) {
         sk_tlb_protect(c, p->gpa);
-        p->epoch = c->jkey >> 8;
+        p->epoch = c->jit.epoch;
     } else if (!jit_page_check(c, p, host)) {
         return NULL;
     }
@@ -481,9 +495,9 @@ static struct jit_page *tr_page(struct jit_tr *t, const uint8_t *host, uint64_t 
 
     if (p->lines == 0) {
         sk_tlb_protect(t->c, p->gpa);
-        p->epoch = t->c->jkey >> 8;
+        p->epoch = t->c->jit.epoch;
     } else if (!jit_page_check(t->c, p, host)) {
-        p->epoch = t->c->jkey >> 8;
+        p->epoch = t->c->jit.epoch;
     }
     for (unsigned i = 0; i < 64; i++) {
         if (!(p->lines & BIT64(i))) {

@@ -61,8 +61,19 @@ void sk_blocks_done(struct sk_vcpu *c)
 
 void sk_blocks_epoch(struct sk_vcpu *c)
 {
-    c->jkey += 1u << 8;
+    sk_blocks_forget(c);
     sk_jit_epoch(c);
+}
+
+void sk_blocks_serialise(struct sk_vcpu *c)
+{
+    sk_blocks_forget(c);
+    sk_jit_serialise(c);
+}
+
+void sk_blocks_forget(struct sk_vcpu *c)
+{
+    c->jkey += 1u << 8;
 }
 
 void sk_blocks_flush(struct sk_vcpu *c)
@@ -73,7 +84,7 @@ void sk_blocks_flush(struct sk_vcpu *c)
     memset(b->page, 0, sizeof(b->page));
     memset(b->jc, 0, sizeof(b->jc));
     b->used = 0;
-    sk_blocks_epoch(c);
+    sk_blocks_forget(c);
     c->leave = 1;
 }
 
@@ -141,7 +152,7 @@ static void blocks_drop_page(struct sk_vcpu *c, struct code_page *p)
     }
     p->blocks = NULL;
     p->lines = 0;
-    sk_blocks_epoch(c); /* the jump cache may hold some of them */
+    sk_blocks_forget(c); /* the jump cache may hold some of them */
 }
 
 bool sk_blocks_written(struct sk_vcpu *c, uint64_t gpa, unsigned size)

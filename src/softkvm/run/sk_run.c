@@ -146,6 +146,7 @@ static bool run_intr(struct sk_vcpu *c)
         return false;
     }
     if (!(c->eflags & SK_FL_IF)) {
+        c->intr_held = true;
         return false; /* what sets IF sets SK_POLL_INTR again */
     }
     if (c->intr_injected) {

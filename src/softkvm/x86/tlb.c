@@ -5,6 +5,7 @@
  * A write entry exists only for RAM that is writable, already marked dirty, and holds no decoded
  * code of this vCPU: whatever else must be done at a write is done here.
  */
+#include "softkvm/jit/jit.h"
 #include "softkvm/run/blocks.h"
 #include "softkvm/x86/flags.h"
 #include "softkvm/x86/mmu_int.h"
@@ -65,7 +66,8 @@ void sk_tlb_flush_nonglobal(struct sk_vcpu *c)
         tlb_flush_journal(c, &c->mmu->local);
     }
     c->mmu->gen++;
-    sk_blocks_epoch(c);
+    sk_blocks_forget(c);
+    sk_jit_unmap_nonglobal(c);
 }
 
 void sk_tlb_flush_page(struct sk_vcpu *c, uint64_t lin)
@@ -84,7 +86,8 @@ void sk_tlb_flush_page(struct sk_vcpu *c, uint64_t lin)
         }
     }
     c->mmu->gen++;
-    sk_blocks_epoch(c);
+    sk_blocks_forget(c);
+    sk_jit_unmap_page(c, lin);
 }
 
 void sk_tlb_protect(struct sk_vcpu *c, uint64_t gpa)
@@ -369,6 +372,7 @@ const uint8_t *sk_fetch_ptr(struct sk_vcpu *c, uint64_t lin, uint64_t *ret_gpa)
     e->gpa = x.gpa & ~UINT64_C(4095);
     e->tag = tag;
     e->gen = c->mmu->gen;
+    e->global = x.global;
     *ret_gpa = x.gpa;
     return e->host ? e->host + (lin & 4095) : NULL;
 }

@@ -379,7 +379,7 @@ SK_HANDLER1(clzero, op_clzero);
 OP(op_serialize)
 {
     (void)in;
-    sk_blocks_epoch(c);
+    sk_blocks_serialise(c);
 }
 SK_HANDLER1(serialize, op_serialize);
 
@@ -457,7 +457,7 @@ OP(op_cpuid)
     sk_set32(c, SK_RBX, r[1]);
     sk_set32(c, SK_RCX, r[2]);
     sk_set32(c, SK_RDX, r[3]);
-    sk_blocks_epoch(c); /* serialising */
+    sk_blocks_serialise(c); /* serialising */
 }
 SK_HANDLER1(cpuid, op_cpuid);
 
