@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The same program by the interpreter and by translated code: registers, flags and memory must come
+ * out equal.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "softkvm/jit/jit.h"
+#include "softkvm/x86/bare.h"
+#include "softkvm/x86/flags.h"
+
+#define RAM (4 * MIB)
+
+struct result {
+    uint64_t r[18];
+    uint32_t flags;
+    struct sk_jit_stats st;
+    uint8_t data[4096];
+    enum sk_exit_kind kind;
+};
+
+static void run(struct result *ret, bool jit, uint64_t at, const char *code, size_t len)
+{
+    static struct bare b;
+
+    sk_jit_choose(jit, 1);
+    bare_init(&b, RAM);
+    bare_long(&b);
+    b.c->cr4 |= 0x600;
+    bare_code(&b, at, code, len);
+    sk_run(b.c, 0);
+    memcpy(ret->r, b.c->r, sizeof(ret->r));
+    ret->flags = sk_flags_get(b.c);
+    ret->st = sk_jit_stats(b.c);
+    ret->kind = b.c->exit.kind;
+    memcpy(ret->data, b.ram + 0x20000, sizeof(ret->data));
+    bare_done(&b);
+}
+
+/* Runs both ways; the translated one's statistics come back. */
+static struct sk_jit_stats both(uint64_t at, const char *code, size_t len)
+{
+    static struct result a, b;
+
+    run(&a, false, at, code, len);
+    run(&b, true, at, code, len);
+    assert_int_equal(a.kind, SK_EXIT_HLT);
+    assert_int_equal(b.kind, SK_EXIT_HLT);
+    assert_memory_equal(a.r, b.r, sizeof(a.r));
+    assert_int_equal(a.flags, b.flags);
+    assert_memory_equal(a.data, b.data, sizeof(a.data));
+    assert_true(b.st.translations > 0 && b.st.enters > 0);
+    return b.st;
+}
+#define BOTH(at, code) both(at, code, sizeof(code) - 1)
+
+/* mov ecx,1000; l: add r9,rcx; adc r10,r9; xor r11d,r10d; bswap r9; dec ecx; jnz l; pushfq; pop
+ * rax; hlt */
+static void test_slots(void **state)
+{
+    (void)state;
+    BOTH(0x1000, "\xb9\xe8\x03\x00\x00\x49\x01\xc9\x4d\x11\xca\x45\x31\xd3\x49\x0f\xc9\xff\xc9\x75"
+                 "\xf0\x9c\x58\xf4");
+}
+
+/* mov edi,20000h; mov ecx,300; l: mov [rdi],ah; add ah,[rdi+1]; lea rdi,[rdi+3]; inc eax; setc dh;
+ * adc [rdi],bh; loop l; hlt */
+static void test_high_bytes(void **state)
+{
+    (void)state;
+    BOTH(0x1000, "\xbf\x00\x00\x02\x00\xb9\x2c\x01\x00\x00\x88\x27\x02\x67\x01\x48\x8d\x7f\x03\xff"
+                 "\xc0\x0f\x92\xc6\x10\x3f\xe2\xee\xf4");
+}
+
+/* fib(12) by recursion; calls and returns find their way through the jump cache. */
+static void test_calls(void **state)
+{
+    (void)state;
+    BOTH(0x1000, "\xbf\x0c\x00\x00\x00\xe8\x02\x00\x00\x00\xeb\x21\x83\xff\x02\x7d\x03\x89\xf8\xc3"
+                 "\x53\x57\x83\xef\x01\xe8\xee\xff\xff\xff\x89\xc3\x5f\x83\xef\x02\xe8\xe3\xff\xff"
+                 "\xff\x01\xd8\x5b\xc3\xf4");
+}
+
+/* A loop whose instructions lie across a page's end: mov ecx,200; l: add eax,12345678h; dec ecx;
+ * jnz l; hlt */
+static void test_page_end(void **state)
+{
+    (void)state;
+    for (uint64_t at = 0x2ff2; at < 0x3000; at++) {
+        BOTH(at, "\xb9\xc8\x00\x00\x00\x05\x78\x56\x34\x12\xff\xc9\x75\xf7\xf4");
+    }
+}
+
+/* mov ecx,100; l: inc byte [rip+1]; mov al,0 (its immediate changes); add edx,eax; dec ecx; jnz l;
+ * hlt */
+static void test_self_modifying(void **state)
+{
+    struct sk_jit_stats st;
+
+    (void)state;
+    st = BOTH(0x1000, "\xb9\x64\x00\x00\x00\xfe\x05\x01\x00\x00\x00\xb0\x00\x01\xc2\xff\xc9\x75\xf2"
+                      "\xf4");
+    assert_true(st.drops > 0);
+}
+
+/* Vector and x87 registers live on through loops and through instructions that the interpreter
+ * does: mov esi,20000h; mov ecx,50; fninit; fld1; l: cvtsi2sd xmm0,ecx; addsd xmm1,xmm0; fadd
+ * st0,st0; stmxcsr [rsi+32]; movsd [rsi],xmm1; dec ecx; jnz l; fstp qword [rsi+8]; hlt */
+static void test_vectors(void **state)
+{
+    (void)state;
+    BOTH(0x1000,
+         "\xbe\x00\x00\x02\x00\xb9\x32\x00\x00\x00\xdb\xe3\xd9\xe8\xf2\x0f\x2a\xc1\xf2\x0f"
+         "\x58\xc8\xd8\xc0\x0f\xae\x5e\x20\xf2\x0f\x11\x0e\xff\xc9\x75\xea\xdd\x5e\x08\xf4");
+}
+
+static uint8_t stop;
+
+static void *stopper(void *arg)
+{
+    usleep(20000);
+    __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+    return arg;
+}
+
+/* A client's immediate_exit ends a loop that never leaves translated code: jmp $ and a loop of
+ * indirect jumps (lea rax,[rip-7]; jmp rax). */
+static void test_immediate_exit(void **state)
+{
+    static const char *const code[] = { "\xeb\xfe\xf4\xf4\xf4\xf4\xf4\xf4\xf4\xf4",
+                                        "\x48\x8d\x05\xf9\xff\xff\xff\xff\xe0\xf4" };
+    static struct bare b;
+    pthread_t t;
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
+        sk_jit_choose(true, 1);
+        bare_init(&b, RAM);
+        bare_long(&b);
+        bare_code(&b, 0x1000, code[i], 10);
+        stop = 0;
+        b.c->immediate_exit = &stop;
+        assert_int_equal(pthread_create(&t, NULL, stopper, NULL), 0);
+        sk_run(b.c, 0);
+        assert_int_equal(b.c->exit.kind, SK_EXIT_INTR);
+        assert_true(sk_jit_stats(b.c).enters > 0);
+        pthread_join(t, NULL);
+        bare_done(&b);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_slots),          cmocka_unit_test(test_high_bytes),
+        cmocka_unit_test(test_calls),          cmocka_unit_test(test_page_end),
+        cmocka_unit_test(test_self_modifying), cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_immediate_exit),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
