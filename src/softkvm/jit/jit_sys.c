@@ -13,9 +13,9 @@ static void sys_cpl0(struct jit_tr *t, struct jit_stub *s)
     jit_stub_site(s, jit_jcc(&t->b, CC_NE));
 }
 
-/* STI with an instruction behind it in the region. If an interrupt may be waiting, it is taken after
- * exactly one more; one that comes later is seen at the next poll, or at the next STI if IF is
- * clear again by then. Nothing looks at the poll word between the two instructions. */
+/* STI with an instruction behind it in the region. If an interrupt may be waiting, it is taken
+ * after exactly one more; one that comes later is seen at the next poll, or at the next STI if IF
+ * is clear again by then. Nothing looks at the poll word between the two instructions. */
 static void sys_sti(struct sk_vcpu *c, const struct sk_insn *in)
 {
     (void)in;
