@@ -10,8 +10,9 @@
  * The dispatcher copies the fixed-size argument in and out; a function that has a variable part
  * gets the caller's pointer too (abi_copy_in, abi_copy_out: EFAULT instead of a crash).
  *
- * Life: an object is freed when its last descriptor is closed and no child needs it: a vCPU holds
- * its VM. Locks, in this order: vcpu->lock, vm->lock, vm->slots_lock, the irqchip's.
+ * Life: a VM is freed, with its vCPUs, when the last descriptor to it and to them is closed: a
+ * vCPU's descriptor holds the VM. Locks, in this order: vcpu->lock, vm->lock, vm->slots_lock, the
+ * irqchip's.
  */
 #ifndef SOFTKVM_ABI_ABI_INT_H
 #define SOFTKVM_ABI_ABI_INT_H
@@ -55,7 +56,8 @@ struct abi_slot {
     bool used;
     uint32_t flags; /* KVM_MEM_* */
     uint64_t gpa, size, user;
-    _Atomic uint64_t *dirty; /* a bit a page, or NULL */
+    _Atomic uint64_t *dirty;   /* a bit a page, or NULL */
+    _Atomic uint64_t *seen[2]; /* as sk_slot's */
 };
 
 struct abi_ioeventfd {
@@ -177,6 +179,7 @@ int abi_copy_out(void *user, const void *from, size_t len);
 /* --- life of objects --- */
 int abi_vm_create(void);
 int abi_vcpu_create(struct abi_vm *vm, unsigned long id);
+void abi_vcpu_destroy(struct abi_vcpu *v); /* when its VM goes */
 void abi_vcpu_fill_ops(struct sk_vm *sk);
 
 /* --- memslot.c --- */

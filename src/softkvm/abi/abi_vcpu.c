@@ -94,20 +94,9 @@ void abi_vcpu_fill_ops(struct sk_vm *sk)
 
 /* --- life --- */
 
-static void vcpu_free(struct abi_obj *obj)
+void abi_vcpu_destroy(struct abi_vcpu *v)
 {
-    struct abi_vcpu *v = ABI_VCPU_OF(obj);
-    struct abi_vm *vm = v->vm;
     if (v->c != NULL) {
-        pthread_mutex_lock(&vm->lock);
-        if (vm->vcpu[v->c->id] == v) {
-            vm->vcpu[v->c->id] = NULL;
-            vm->nvcpus--;
-        }
-        if (v->c->id == 0 || vm->nvcpus == 0) {
-            vm->ring = NULL;
-        }
-        pthread_mutex_unlock(&vm->lock);
         sk_lapic_free(v->c);
         sk_vcpu_free(v->c);
     }
@@ -117,6 +106,17 @@ static void vcpu_free(struct abi_obj *obj)
     }
     pthread_mutex_destroy(&v->lock);
     free(v);
+}
+
+/* The last descriptor is closed. A vCPU stays part of its VM all the same, as in the kernel:
+ * interrupts and other vCPUs may be looking at it. */
+static void vcpu_free(struct abi_obj *obj)
+{
+    struct abi_vcpu *v = ABI_VCPU_OF(obj);
+    struct abi_vm *vm = v->vm;
+    if (v->c == NULL || vm->vcpu[v->c->id] != v) {
+        abi_vcpu_destroy(v); /* it never became one */
+    }
     abi_obj_unref(&vm->obj);
 }
 

@@ -12,6 +12,11 @@ static void vm_free(struct abi_obj *obj)
 {
     struct abi_vm *vm = ABI_VM_OF(obj);
     abi_eventfd_free(vm);
+    for (unsigned i = 0; i < ABI_MAX_VCPUS; i++) {
+        if (vm->vcpu[i] != NULL) {
+            abi_vcpu_destroy(vm->vcpu[i]);
+        }
+    }
     sk_irqchip_free(vm->sk.irqchip);
     abi_slots_free(vm);
     abi_msr_filter_free(atomic_load_explicit(&vm->msr_filter, memory_order_relaxed));

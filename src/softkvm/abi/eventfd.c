@@ -8,6 +8,8 @@
  * freed memory.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -66,6 +68,18 @@ static void irqfd_signalled(struct abi_irqfd *f)
         (void)sk_irqchip_set_irq(f->vm->sk.irqchip, f->gsi, SOURCE_IRQFD, true);
         (void)sk_irqchip_set_irq(f->vm->sk.irqchip, f->gsi, SOURCE_IRQFD, false);
     }
+}
+
+/* As the kernel, takes nothing but an eventfd: reading another file might block for ever. */
+static bool is_eventfd(int fd)
+{
+    char path[32];
+    char name[32] = { 0 };
+    if (abi_embedded()) {
+        return true;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return readlink(path, name, sizeof(name) - 1) > 0 && strstr(name, "[eventfd]") != NULL;
 }
 
 /* An eventfd stays good as long as it is assigned, whatever the client closes: so the kernel has
@@ -159,6 +173,12 @@ static int irqfd_assign(struct abi_vm *vm, const struct kvm_irqfd *arg)
 {
     bool resample = (arg->flags & KVM_IRQFD_FLAG_RESAMPLE) != 0;
     struct abi_irqfd *f;
+    if (fcntl((int)arg->fd, F_GETFD) < 0) {
+        return -EBADF;
+    }
+    if (!is_eventfd((int)arg->fd) || (resample && !is_eventfd((int)arg->resamplefd))) {
+        return -EINVAL;
+    }
     TAILQ_FOREACH(f, &vm->irqfds, link)
     {
         if (f->user_fd == (int)arg->fd) {
@@ -302,9 +322,11 @@ static int ioeventfd_assign(struct abi_vm *vm, const struct kvm_ioeventfd *a)
     }
     e->arg = *a;
     e->arg.fd = hold_fd(a->fd);
-    if (e->arg.fd < 0) {
+    if (e->arg.fd < 0 || !is_eventfd(a->fd)) {
+        int rc = e->arg.fd < 0 ? -EBADF : -EINVAL;
+        drop_fd(e->arg.fd);
         free(e);
-        return -EBADF;
+        return rc;
     }
     TAILQ_INSERT_TAIL(&vm->ioeventfds, e, link);
     return 0;

@@ -321,6 +321,7 @@ int abi_set_fpu(struct abi_obj *obj, void *arg, unsigned long user)
     x->fdp = f->last_dp;
     x->mxcsr = f->mxcsr & 0xffff; /* reserved bits would fault in our own LDMXCSR */
     memcpy(x->st, f->fpr, sizeof(x->st));
+    sk_x87_settle(x);
     memcpy(x->xmm, f->xmm, sizeof(x->xmm));
     return 0;
 }
@@ -362,6 +363,7 @@ int abi_set_xsave(struct abi_obj *obj, void *arg, unsigned long user)
     if ((x.xstate_bv & 4) == 0) {
         memset(x.ymmh, 0, sizeof(x.ymmh));
     }
+    sk_x87_settle(&x);
     x.mxcsr_mask = c->xs.mxcsr_mask;
     c->xs = x;
     return 0;

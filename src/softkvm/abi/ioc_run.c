@@ -208,6 +208,8 @@ static int put_exit(struct abi_vcpu *v)
     case SK_EXIT_HLT:
         run->exit_reason = KVM_EXIT_HLT;
         return 0;
+    case SK_EXIT_BAD_MEMORY:
+        return -EFAULT;
     case SK_EXIT_SHUTDOWN:
         run->exit_reason = KVM_EXIT_SHUTDOWN;
         return 0;

@@ -37,12 +37,19 @@ int abi_slots_init(struct abi_vm *vm)
     return 0;
 }
 
+static void slot_free(struct abi_slot *s)
+{
+    free((void *)s->dirty);
+    free((void *)s->seen[0]);
+    free((void *)s->seen[1]);
+}
+
 void abi_slots_free(struct abi_vm *vm)
 {
     free(atomic_load_explicit(&vm->sk.memmap, memory_order_relaxed));
     for (unsigned as = 0; as < 2; as++) {
         for (unsigned i = 0; i < ABI_MAX_SLOTS; i++) {
-            free((void *)vm->slot[as][i].dirty);
+            slot_free(&vm->slot[as][i]);
         }
     }
     pthread_mutex_destroy(&vm->slots_lock);
@@ -123,6 +130,7 @@ static int slots_publish(struct abi_vm *vm)
                      (s->dirty != NULL ? (uint32_t)SK_SLOT_LOG : 0u),
             .id = SLOT_ID(0, i),
             .dirty = s->dirty,
+            .seen = {s->seen[0], s->seen[1]},
             .on_dirty = vm->dirty_ring_size != 0 ? ring_push : NULL,
         };
     }
@@ -190,8 +198,19 @@ static int region_delete(struct abi_vm *vm, struct abi_slot *s)
         *s = old;
         return rc;
     }
-    free((void *)old.dirty);
+    slot_free(&old);
     return 0;
+}
+
+/* Where each page is to be looked at once before the guest has it. */
+static int seen_new(struct abi_slot *s)
+{
+    if (abi_embedded() || !sk_phys_can_look()) {
+        return 0;
+    }
+    s->seen[0] = calloc(1, bitmap_bytes(s->size));
+    s->seen[1] = calloc(1, bitmap_bytes(s->size));
+    return s->seen[0] != NULL && s->seen[1] != NULL ? 0 : -ENOMEM;
 }
 
 static int region_set(struct abi_vm *vm, const struct kvm_userspace_memory_region *r)
@@ -217,19 +236,25 @@ static int region_set(struct abi_vm *vm, const struct kvm_userspace_memory_regio
         .gpa = r->guest_phys_addr,
         .size = r->memory_size,
         .user = r->userspace_addr,
+        .seen = {old.seen[0], old.seen[1]},
     };
-    if ((r->flags & KVM_MEM_LOG_DIRTY_PAGES) != 0) {
+    int rc = old.used ? 0 : seen_new(&fresh);
+    if (rc == 0 && (r->flags & KVM_MEM_LOG_DIRTY_PAGES) != 0) {
         fresh.dirty = old.dirty;
-        if (fresh.dirty == NULL && dirty_new(vm, fresh.size, &fresh.dirty) < 0) {
-            return -ENOMEM;
-        }
+        rc = fresh.dirty == NULL ? dirty_new(vm, fresh.size, &fresh.dirty) : 0;
     }
-    *s = fresh;
-    int rc = slots_publish(vm);
+    if (rc == 0) {
+        *s = fresh;
+        rc = slots_publish(vm);
+    }
     if (rc < 0) {
         *s = old;
         if (fresh.dirty != old.dirty) {
             free((void *)fresh.dirty);
+        }
+        if (!old.used) {
+            free((void *)fresh.seen[0]);
+            free((void *)fresh.seen[1]);
         }
         return rc;
     }

@@ -424,6 +424,39 @@ static void code_outside_ram_is_an_internal_error(void **state)
     assert_int_equal(f->run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
 }
 
+/* A slot on addresses where the client has nothing, or nothing to write to: KVM_RUN says EFAULT,
+ * with the guest's state as before the instruction, and goes on once the memory is there. */
+static void absent_memory_is_efault(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t code[] = {
+        0xb8, 0x00, 0x10, 0x8e, 0xd8, /* mov ax,1000h; mov ds,ax */
+        0xa0, 0x00, 0x00, 0xf4,       /* mov al,[0]; hlt */
+        0xa2, 0x00, 0x00, 0xf4,       /* mov [0],al; hlt */
+    };
+    struct kvm_userspace_memory_region r = { .slot = 1,
+                                             .guest_phys_addr = RAM_SIZE,
+                                             .memory_size = 4096 };
+    struct kvm_regs regs;
+    void *hole = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    r.userspace_addr = (uintptr_t)hole;
+    assert_int_equal(ctl(f->vm, KVM_SET_USER_MEMORY_REGION, &r), 0);
+    start_at(f, code, sizeof(code));
+    expect_errno(ctl(f->cpu, KVM_RUN, NULL), EFAULT);
+    assert_int_equal(ctl(f->cpu, KVM_GET_REGS, &regs), 0);
+    assert_int_equal(regs.rip, 0x1005);
+    assert_int_equal(mprotect(hole, 4096, PROT_READ), 0);
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_HLT);
+    expect_errno(ctl(f->cpu, KVM_RUN, NULL), EFAULT);
+    assert_int_equal(mprotect(hole, 4096, PROT_READ | PROT_WRITE), 0);
+    assert_int_equal(run(f), 0);
+    assert_int_equal(f->run->exit_reason, KVM_EXIT_HLT);
+    r.memory_size = 0;
+    assert_int_equal(ctl(f->vm, KVM_SET_USER_MEMORY_REGION, &r), 0);
+    assert_int_equal(munmap(hole, 4096), 0);
+}
+
 static void dirty_log_tells_written_pages(void **state)
 {
     struct fixture *f = *state;
@@ -575,6 +608,7 @@ int main(void)
         T(vm_capabilities_bind),
         T(a_shorter_count_ends_a_string_input),
         T(code_outside_ram_is_an_internal_error),
+        T(absent_memory_is_efault),
         T(dirty_log_tells_written_pages),
         T(doorbells_do_not_exit),
         I(irqfd_wakes_a_halted_vcpu),

@@ -457,6 +457,7 @@ static void run_setjmp(struct sk_vcpu *c)
     if (run_resume(c)) {
         return;
     }
+    c->guarded = true;
     switch (_setjmp(c->jb)) {
     case JB_RAISE:
         sk_split_unlock(c);
@@ -497,6 +498,7 @@ void sk_run(struct sk_vcpu *c, uint64_t max_insns)
     c->insn_limit = max_insns ? c->insn_count + max_insns : ~UINT64_C(0);
     sk_mode_update(c); /* the client may have changed anything */
     run_setjmp(c);
+    c->guarded = false;
     atomic_fetch_and_explicit(&c->poll, ~(uint32_t)SK_POLL_LIMIT, memory_order_relaxed);
     sk_jit_leave(c, gs);
 }

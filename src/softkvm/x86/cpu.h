@@ -115,6 +115,12 @@ struct sk_xsave {
     uint8_t rsvd2[48];
     uint8_t ymmh[16][16]; /* upper halves */
 };
+/* Makes x87 state that came from outside what a processor would have loaded: ES and B follow from
+ * what is pending and not masked (SDM 1 §8.1.3), reserved bits of the control word and the bytes
+ * behind the registers read as ever. The interpreter relies on it: op_x87.c lets the host load it.
+ */
+void sk_x87_settle(struct sk_xsave *x);
+
 static_assert(sizeof(struct sk_xsave) == 832, "XSAVE area of x87 + SSE + AVX");
 static_assert(offsetof(struct sk_xsave, st) == 32 && offsetof(struct sk_xsave, ymmh) == 576,
               "layout");
@@ -197,6 +203,7 @@ enum sk_exit_kind {
     SK_EXIT_MSR,            /* c->msr: an MSR access for the client to answer */
     SK_EXIT_INTERNAL_ERROR, /* suberror as KVM_INTERNAL_ERROR_* */
     SK_EXIT_BUS_LOCK,
+    SK_EXIT_BAD_MEMORY, /* the client has no memory where a slot says it has */
     SK_EXIT_SET_TPR,
     SK_EXIT_IOAPIC_EOI, /* split irqchip: mmio.gpa holds the vector */
 };
@@ -379,6 +386,7 @@ struct sk_vcpu {
     unsigned mmio_n, mmio_pos;
     bool mmio_draining; /* the instruction is complete, its writes go out one an exit */
     bool split_held;    /* sk_split_lock() */
+    bool guarded;       /* inside sk_run(): an instruction may be left */
     const volatile uint8_t *immediate_exit; /* kvm_run byte, or a zero of ours */
 
     uint32_t guest_debug; /* KVM_GUESTDBG_* */

@@ -59,6 +59,17 @@ void sk_leave_unfinished(struct sk_vcpu *c)
 
 enum { CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR4_OSFXSR = 0x200, CR4_OSXSAVE = 0x40000 };
 
+void sk_x87_settle(struct sk_xsave *x)
+{
+    unsigned fsw = x->fsw & 0x7f7f;
+
+    x->fcw = (x->fcw & 0x1f3f) | 0x40;
+    x->fsw = (uint16_t)(fsw & ~(unsigned)x->fcw & 0x3f ? fsw | 0x8080 : fsw);
+    for (unsigned i = 0; i < 8; i++) {
+        memset(x->st[i] + 10, 0, 6);
+    }
+}
+
 void sk_check_x87(struct sk_vcpu *c)
 {
     if (UNLIKELY(c->cr0 & (CR0_EM | CR0_TS))) {

@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "softkvm/x86/fault.h"
 #include "softkvm/x86/mmu_int.h"
+
+#ifndef MADV_POPULATE_READ /* Linux 5.14 */
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
 
 struct sk_slot *sk_phys_slot(struct sk_vcpu *c, uint64_t gpa)
 {
@@ -42,11 +51,44 @@ static void phys_dirty(struct sk_vcpu *c, struct sk_slot *s, uint64_t gpa)
     }
 }
 
+/* Looks once at each page whether the client has memory there, without changing it. EINVAL stands
+ * for missing permissions: that the kernel knows the call has been tried (sk_phys_can_look). */
+static bool phys_there(struct sk_slot *s, uint64_t gpa, bool write)
+{
+    uint64_t page = (gpa - s->gpa) >> 12, bit = BIT64(page & 63);
+    int how = write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+
+    if (LIKELY(!s->seen[write] ||
+               (atomic_load_explicit(&s->seen[write][page >> 6], memory_order_relaxed) & bit))) {
+        return true;
+    }
+    if (madvise(s->host + (page << 12), 4096, how) < 0 &&
+        (errno == EFAULT || errno == ENOMEM || errno == EINVAL || errno == EHWPOISON)) {
+        return false;
+    }
+    atomic_fetch_or_explicit(&s->seen[write][page >> 6], bit, memory_order_relaxed);
+    return true;
+}
+
+bool sk_phys_can_look(void)
+{
+    uint8_t here = 0; /* a page that is surely there */
+
+    return madvise((void *)((uintptr_t)&here & ~(uintptr_t)4095), 4096, MADV_POPULATE_READ) == 0;
+}
+
 uint8_t *sk_phys_ptr(struct sk_vcpu *c, uint64_t gpa, bool write)
 {
     struct sk_slot *s = sk_phys_slot(c, gpa);
 
     if (!s || (write && (s->flags & SK_SLOT_READONLY))) {
+        return NULL;
+    }
+    if (UNLIKELY(!phys_there(s, gpa, write))) {
+        if (c->guarded) {
+            c->exit.kind = SK_EXIT_BAD_MEMORY;
+            sk_leave_unfinished(c);
+        }
         return NULL;
     }
     if (write && (s->flags & SK_SLOT_LOG)) {

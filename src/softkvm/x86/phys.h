@@ -22,6 +22,9 @@ struct sk_slot {
     uint32_t id;
     /* Dirty log: one bit a page, set with relaxed atomics before the page gets a write entry. */
     _Atomic uint64_t *dirty;
+    /* Pages whose host memory has been found there, for reads and for writes: a bit each; NULL if
+     * the client vouches for it. */
+    _Atomic uint64_t *seen[2];
     /* Dirty ring or other listener: called when a bit goes from 0 to 1. May be NULL. */
     void (*on_dirty)(struct sk_vcpu *c, struct sk_slot *s, uint64_t page);
 };
@@ -31,11 +34,15 @@ struct sk_memmap {
     struct sk_slot slot[]; /* sorted by gpa, not overlapping */
 };
 
+/* True if the kernel can tell whether memory is there (Linux 5.14): else no slot gets `seen`. */
+bool sk_phys_can_look(void);
+
 /* The slot that holds `gpa`, or NULL. Valid until the next poll of this vCPU. */
 struct sk_slot *sk_phys_slot(struct sk_vcpu *c, uint64_t gpa);
 
 /* Host pointer of RAM at gpa (`write`: writable, marked dirty), or NULL if not RAM. Good up to the
- * end of its page. */
+ * end of its page. Where the client has mapped nothing, the instruction is left with
+ * SK_EXIT_BAD_MEMORY; NULL outside of sk_run(). */
 uint8_t *sk_phys_ptr(struct sk_vcpu *c, uint64_t gpa, bool write);
 
 /* Copies; what is not RAM reads as ones and ignores writes. For page tables, INIT tables, debugger:

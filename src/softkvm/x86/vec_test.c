@@ -153,6 +153,21 @@ static void test_alignment(void **state)
     assert_int_equal(b->c->r[SK_RIP], 0x1009);
 }
 
+/* An image with an exception pending, not masked, and ES clear: the processor sets ES when it loads
+ * it, and the next waiting instruction is #MF for the guest (and no SIGFPE for us). */
+static void test_pending_x87(void **state)
+{
+    struct bare *b = *state;
+
+    begin(b);
+    memset(b->ram + 0x3000, 0, 512);
+    memcpy(b->ram + 0x3000, "\x7e\x03\x01\x00", 4); /* IM clear, IE set */
+    memcpy(b->ram + 0x3018, "\x80\x1f\x00\x00", 4);
+    RUN(b, 0x1000, "\x0f\xae\x0c\x25\x00\x30\x00\x00\xd9\xe8\xf4"); /* fxrstor; fld1 */
+    assert_int_equal(vector(b), SK_MF);
+    assert_int_equal(b->c->xs.fsw, 0x8081);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +175,7 @@ int main(void)
         cmocka_unit_test(test_x87_exception),
         cmocka_unit_test(test_device_not_available),
         cmocka_unit_test(test_simd_exception),
+        cmocka_unit_test(test_pending_x87),
         cmocka_unit_test(test_xsave),
         cmocka_unit_test(test_alignment),
     };

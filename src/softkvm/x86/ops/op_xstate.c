@@ -51,20 +51,11 @@ OP(op_fxsave)
 }
 SK_HANDLER1(fxsave, op_fxsave);
 
-/* x87 registers out of an image: 10 bytes each; ES and B follow from what is pending and not masked
- * (SDM 1 §8.1.3), and reserved bits of the control word read as ever. */
 static void fx_load_x87(struct sk_vcpu *c, const uint8_t *img)
 {
-    uint16_t fsw;
-
     memcpy(&c->xs, img, 24);
-    for (unsigned i = 0; i < 8; i++) {
-        memset(c->xs.st[i], 0, sizeof(c->xs.st[i]));
-        memcpy(c->xs.st[i], img + 32 + 16 * i, 10);
-    }
-    c->xs.fcw = (c->xs.fcw & 0x1f3f) | 0x40;
-    fsw = c->xs.fsw & 0x7f7f;
-    c->xs.fsw = fsw & ~c->xs.fcw & 0x3f ? fsw | 0x8080 : fsw;
+    memcpy(c->xs.st, img + 32, sizeof(c->xs.st));
+    sk_x87_settle(&c->xs);
 }
 
 OP(op_fxrstor)
