@@ -3,7 +3,8 @@
 
 A test marked `kvm` runs a guest. On a host without hardware KVM it runs on the software engine, and
 again in the lab, on the kernel's KVM: the results must agree. One marked `hardware` as well has no
-meaning without the kernel's KVM (a peer that needs it, a speed) and is left to the lab. Each test has a time limit
+meaning without the kernel's KVM (a peer that needs it, a speed) and is left to the lab. One marked
+`above_engine` is left out of the lab: see docs/lab.md for what that is. Each test has a time limit
 (marker `seconds`, default 120): a hang is a failure, not the end of the run.
 """
 import json
@@ -29,6 +30,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'kvm: runs a guest; the lab runs these tests only')
+    config.addinivalue_line('markers', 'above_engine: not in the lab: another engine cannot change it')
     config.addinivalue_line('markers', 'hardware: only on hardware KVM (else left to the lab)')
     config.addinivalue_line('markers', 'seconds(n): time limit of the test')
     config._results = None
@@ -50,7 +52,8 @@ def pytest_collection_modifyitems(config, items):
         if item.nodeid in leave_out:
             return False
         if vmtest.IN_LAB:
-            return item.get_closest_marker('kvm') is not None
+            return item.get_closest_marker('kvm') is not None and \
+                item.get_closest_marker('above_engine') is None
         return item.get_closest_marker('hardware') is None or vmtest.hardware_kvm()
 
     gone = [i for i in items if not here(i)]

@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.above_engine]
 
 EXPECTED = {'FACP', 'DSDT', 'APIC', 'MCFG'}
 

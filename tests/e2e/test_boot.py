@@ -44,6 +44,7 @@ def test_no_reboot_ends_with_its_code(posada):
     assert vm.wait(20) == EXIT_RESET
 
 
+@pytest.mark.above_engine
 def test_reboot_boots_again(posada):
     vm = posada.boot('echo READY; reboot -f; sleep 30')
     vm.expect('READY')
@@ -66,12 +67,14 @@ def test_panic(posada):
     assert vm.wait(30) == EXIT_PANIC
 
 
+@pytest.mark.above_engine
 def test_triple_fault(posada):
     vm = posada.boot('echo READY; reboot -f; sleep 30', '--no-reboot', append='reboot=triple')
     vm.expect('READY')
     assert vm.wait(20) == EXIT_TRIPLE_FAULT
 
 
+@pytest.mark.above_engine
 def test_timeout(posada):
     vm = posada.boot('echo READY; sleep 300', '--timeout', '15')
     vm.expect('READY')
@@ -130,6 +133,7 @@ def test_json_report(posada):
     assert 'hello e' in console.read_text()
 
 
+@pytest.mark.above_engine
 def test_console_keys(posada):
     """Ctrl-A h lists the keys, Ctrl-A x ends the VM; on a terminal, as a person would."""
     vm = posada.boot('echo READY; while read l; do echo "got <$l>"; done')
@@ -142,6 +146,7 @@ def test_console_keys(posada):
     assert vm.wait(20) == EXIT_QUIT
 
 
+@pytest.mark.above_engine
 def test_control_prompt(posada):
     """Ctrl-A c: verbs of posada ctl on the console, which goes on afterwards."""
     vm = posada.boot('echo READY; while read l; do echo "got <$l>"; done', '--name', 'blue')
@@ -160,6 +165,7 @@ def test_control_prompt(posada):
     assert vm.wait(20) == EXIT_QUIT
 
 
+@pytest.mark.above_engine
 def test_pty_console(posada):
     vm = posada.boot(f'echo READY; read l; echo "got <$l>"; {POWEROFF}', '--console', 'pty')
     path = vm.console_path()
@@ -196,6 +202,7 @@ def test_no_warnings_in_the_kernel_log(posada):
     assert not bad
 
 
+@pytest.mark.above_engine
 def test_devices_are_seen(posada):
     """Each virtio device is bound to its driver."""
     disk = posada.dir / 'disk.raw'

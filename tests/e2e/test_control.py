@@ -14,6 +14,7 @@ COUNT = 'i=0; while :; do i=$((i+1)); echo "TICK $i"; usleep 200000; done'
 MIB = 1 << 20
 
 
+@pytest.mark.above_engine
 def test_status(posada):
     vm = posada.boot('echo READY; sleep 300', '--name', 'blue', '--cpus', '2')
     vm.expect('READY')
@@ -39,6 +40,7 @@ def test_pause_and_resume(posada):
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+@pytest.mark.above_engine
 def test_quit(posada):
     vm = posada.boot('echo READY; sleep 300')
     vm.expect('READY')
@@ -46,6 +48,7 @@ def test_quit(posada):
     assert vm.wait(10) == EXIT_QUIT
 
 
+@pytest.mark.above_engine
 def test_reset(posada):
     vm = posada.boot('echo READY $(cat /proc/uptime); sleep 300')
     vm.expect('READY')
@@ -97,6 +100,7 @@ def test_statistics_and_registers(posada):
     assert re.search(r'rip', vm.ctl('registers')[1], re.I)
 
 
+@pytest.mark.above_engine
 def test_ctl_names_what_is_wrong(posada):
     vm = posada.boot('echo READY; sleep 300')
     vm.expect('READY')

@@ -75,6 +75,7 @@ def test_guest_writes_are_in_the_image(posada, run_on, fmt):
         tool('qemu-img', 'check', '-q', image)
 
 
+@pytest.mark.above_engine
 @pytest.mark.parametrize('made_by', ['plain', 'zlib', 'zstd'])
 def test_guest_reads_qcow2(posada, run_on, made_by):
     raw, image = posada.dir / 'in.raw', posada.dir / 'disk.qcow2'
@@ -86,6 +87,7 @@ def test_guest_reads_qcow2(posada, run_on, made_by):
     assert hashlib.sha256(content).hexdigest() in out
 
 
+@pytest.mark.above_engine
 def test_backing_chain(posada, run_on):
     base, top = posada.dir / 'base.qcow2', posada.dir / 'top.qcow2'
     raw = posada.dir / 'in.raw'
@@ -101,6 +103,7 @@ def test_backing_chain(posada, run_on):
     tool('qemu-img', 'check', '-q', top)
 
 
+@pytest.mark.above_engine
 def test_readonly_and_serial(posada, run_on):
     image = posada.dir / 'disk.raw'
     image.write_bytes(pattern(MIB))
@@ -113,6 +116,7 @@ def test_readonly_and_serial(posada, run_on):
     assert image.read_bytes() == before
 
 
+@pytest.mark.above_engine
 def test_discard_frees_space(posada, run_on):
     image = posada.dir / 'disk.raw'
     image.write_bytes(pattern(16 * MIB))
@@ -124,6 +128,7 @@ def test_discard_frees_space(posada, run_on):
     assert got[12 * MIB:] == pattern(16 * MIB)[12 * MIB:]
 
 
+@pytest.mark.above_engine
 def test_an_image_is_opened_once(posada):
     image = posada.dir / 'disk.raw'
     image.write_bytes(bytes(MIB))

@@ -103,7 +103,7 @@ def tap(name='tap-e2e', address='10.9.0.1/24', queues=1):
         ip('tuntap', 'del', name, 'mode', 'tap', *(['multi_queue'] if queues > 1 else []))
 
 
-@pytest.mark.parametrize('cpus,queues', [(1, 1), (2, 2)])
+@pytest.mark.parametrize('cpus,queues', [pytest.param(1, 1, marks=pytest.mark.above_engine), (2, 2)])
 def test_tap(posada, cpus, queues):
     with tap(queues=queues) as name, server(address=('10.9.0.1', 0)) as (port, _):
         vm = posada.boot(f'{NEED}; ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; '
@@ -119,6 +119,7 @@ def test_tap(posada, cpus, queues):
         assert vm.wait(20) == 0
 
 
+@pytest.mark.above_engine
 def test_vsock_from_the_guest(posada):
     """A guest connection to port N of the host arrives at the unix socket PATH_N."""
     path = posada.dir / 'v.sock'

@@ -138,6 +138,7 @@ def bad_files(tmp):
     yield ['--kernel', good, '--console', f'file:{tmp}/no/dir'], [f'{tmp}/no/dir']
 
 
+@pytest.mark.above_engine
 @pytest.mark.kvm
 def test_bad_files(tmp_path):
     """Kernels, initrds, disks and paths that cannot serve: exit code 1, the file named."""

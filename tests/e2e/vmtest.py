@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,13 @@ def hardware_kvm():
 
 # What `--engine auto` takes here.
 ENGINE = 'kvm' if hardware_kvm() else 'soft'
+
+
+def refused_system_calls():
+    """The kernel's lines on what sandboxes refused, if they can be had."""
+    done = subprocess.run(['dmesg'], check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True, errors='replace')
+    return '\n'.join(re.findall(r'^.*type=1326.*$', done.stdout, re.M)[-5:])
 
 
 class Expected(AssertionError):
@@ -118,6 +126,8 @@ class Process:
         except subprocess.TimeoutExpired:
             self._fail(f'still running after {seconds} s')
         self._reader.join(5)
+        if code == -signal.SIGSYS:
+            print(refused_system_calls())
         return code
 
     def stop(self):

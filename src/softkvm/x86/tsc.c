@@ -36,15 +36,35 @@ static uint32_t khz_from_cpuid(void)
     return 0;
 }
 
+/* A reading of both clocks at one moment: the closest of a few, since one may be interrupted. */
+static void read_both(uint64_t *ns, uint64_t *tsc)
+{
+    uint64_t best = UINT64_MAX;
+    for (int i = 0; i < 8; i++) {
+        uint64_t before = __rdtsc();
+        uint64_t now = monotonic_ns();
+        uint64_t apart = __rdtsc() - before;
+        if (apart < best) {
+            best = apart;
+            *ns = now;
+            *tsc = before + apart / 2;
+        }
+    }
+}
+
+/* Sleeping, not spinning: this is half of the CPU time that the start of a VM takes. */
 static uint32_t khz_measured(void)
 {
-    uint64_t ns0 = monotonic_ns();
-    uint64_t tsc0 = __rdtsc();
-    uint64_t ns1;
+    uint64_t ns0 = 0;
+    uint64_t tsc0 = 0;
+    uint64_t ns1 = 0;
+    uint64_t tsc1 = 0;
+    read_both(&ns0, &tsc0);
     do {
-        ns1 = monotonic_ns();
+        const struct timespec pause = { .tv_nsec = CALIBRATE_NS };
+        nanosleep(&pause, NULL);
+        read_both(&ns1, &tsc1);
     } while (ns1 - ns0 < CALIBRATE_NS);
-    uint64_t tsc1 = __rdtsc();
     return (uint32_t)((tsc1 - tsc0) * 1000000 / (ns1 - ns0));
 }
 
