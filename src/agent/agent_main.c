@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/reboot.h>
 #include <unistd.h>
 
@@ -49,6 +50,8 @@ int main(int argc, char **argv)
         agent_network();
         (void)agent_serve(true);
         sync();
+        /* Refused while a left-over program writes: what is synced is safe all the same. */
+        (void)mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL);
         (void)reboot(RB_POWER_OFF);
         return 1;
     }

@@ -459,6 +459,9 @@ static int run_it(struct run *r, struct err *err)
         rc = run_vm_wait(&vm);
     }
     /* A machine with one command ends by itself; its disk is worth the wait only if it is kept. */
+    if (rc >= 0 && r->keep && r->command != NULL && !r->o.system) {
+        run_vm_ends_itself(&vm); /* it has no use for a power button */
+    }
     run_vm_end(&vm, r->keep);
     run_vm_done(&vm);
     return rc;

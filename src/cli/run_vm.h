@@ -23,6 +23,8 @@ MUST_USE int run_vm_start(struct run_vm *vm, char **args, bool own_group, struct
 int run_vm_wait(struct run_vm *vm);
 /* Tells it to end (`kindly`: presses the power button and gives the guest time), and waits. */
 void run_vm_end(struct run_vm *vm, bool kindly);
+/* Gives a guest that powers itself off (one with a single command) the time to write its disk. */
+void run_vm_ends_itself(struct run_vm *vm);
 void run_vm_done(struct run_vm *vm);
 
 /* Connects to the agent behind the vsock's socket `path`, as soon as it listens. -ESHUTDOWN: the VM

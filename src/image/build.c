@@ -153,6 +153,16 @@ static int build_save(const struct build *b, const char *name, const void *data,
     return 0;
 }
 
+/* The links that grub.cfg names, where the system came without them. */
+static int build_link(struct build *b, struct rootfs *fs, const char *name, const char *target,
+                      struct err *err)
+{
+    struct rootfs_entry e = {
+        .path = name, .mode = S_IFLNK | 0777, .mtime = b->opts->epoch, .target = target
+    };
+    return rootfs_exists(fs, name) ? 0 : rootfs_add(fs, &e, NULL, NULL, err);
+}
+
 static int build_kernel(struct build *b, struct rootfs *fs, struct err *err)
 {
     char path[256];
@@ -179,6 +189,9 @@ static int build_kernel(struct build *b, struct rootfs *fs, struct err *err)
         (void)snprintf(path, sizeof(path), "boot/initrd.img-%s", b->version);
         struct rootfs_entry e = { .path = path, .mode = S_IFREG | 0644, .mtime = b->opts->epoch };
         rc = rootfs_add(fs, &e, build_mem_read, &mem, err);
+        rc = rc < 0 ? rc : build_link(b, fs, "initrd.img", path, err);
+        (void)snprintf(path, sizeof(path), "boot/vmlinuz-%s", b->version);
+        rc = rc < 0 ? rc : build_link(b, fs, "vmlinuz", path, err);
     }
     return rc;
 }
