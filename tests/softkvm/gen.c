@@ -215,6 +215,8 @@ const char *or_excluded(const struct sk_row *row)
         { "VMMCALL",  "enters the host's hypervisor"                            },
         { "CPUID",    "the guest's model is another by design"                  },
         { "INT",      "some hosts keep vectors for themselves"                  },
+        { "MONITOR",  "does nothing here, as under KVM; the host may lack it"   },
+        { "MWAIT",    "does nothing here, as under KVM; the host may lack it"   },
         { "RDPMC",    "counts the host's events"                                },
         { "SGDT",     "shows the host's tables, or what its kernel says instead"},
         { "SIDT",     "shows the host's tables, or what its kernel says instead"},

@@ -173,7 +173,8 @@ static int irqfd_assign(struct abi_vm *vm, const struct kvm_irqfd *arg)
 {
     bool resample = (arg->flags & KVM_IRQFD_FLAG_RESAMPLE) != 0;
     struct abi_irqfd *f;
-    if (fcntl((int)arg->fd, F_GETFD) < 0) {
+    /* Of an embedded client, epoll_ctl() below finds it out: its vCPU threads have no fcntl(). */
+    if (!abi_embedded() && fcntl((int)arg->fd, F_GETFD) < 0) {
         return -EBADF;
     }
     if (!is_eventfd((int)arg->fd) || (resample && !is_eventfd((int)arg->resamplefd))) {
