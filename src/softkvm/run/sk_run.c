@@ -5,6 +5,7 @@
  */
 #include "softkvm/jit/jit.h"
 #include "softkvm/run/blocks.h"
+#include "softkvm/x86/cpuid.h"
 #include "softkvm/x86/flags.h"
 #include "softkvm/x86/pio.h"
 #include "softkvm/x86/seg.h"
@@ -270,6 +271,10 @@ static uint64_t run_insn_bp(const struct sk_vcpu *c, const uint64_t *dr)
 static void run_raise_db(struct sk_vcpu *c, uint64_t dr6)
 {
     c->db_pending = 0;
+    c->special &= ~(uint32_t)SK_SPECIAL_DB;
+    if (c->mp_state == SK_MP_HALTED) {
+        c->mp_state = SK_MP_RUNNABLE; /* the trap behind HLT ends it */
+    }
     c->exc = (struct sk_exception){ .vec = SK_DB, .payload = dr6 };
     c->insn_rip = c->r[SK_RIP];
     c->exc_pending = true;
@@ -283,11 +288,11 @@ static void run_special(struct sk_vcpu *c)
     struct sk_block *blk;
 
     if (sp & SK_SPECIAL_DB) {
-        c->special &= ~(uint32_t)SK_SPECIAL_DB;
         run_raise_db(c, c->db_pending);
         return;
     }
-    if ((sp & SK_SPECIAL_DR) && !(sp & (SK_SPECIAL_RF | SK_SPECIAL_SHADOW_SS))) {
+    if ((sp & SK_SPECIAL_DR) && !(sp & SK_SPECIAL_RF) &&
+        (!(sp & SK_SPECIAL_SHADOW_SS) || sk_cpuid_amd(c))) { /* AMD's are not held back by MOV SS */
         hit = run_insn_bp(c, sk_debug_regs(c));
         if (hit) {
             run_raise_db(c, hit);
@@ -338,8 +343,8 @@ static bool run_mmio_out(struct sk_vcpu *c)
 static bool run_mmio_done(struct sk_vcpu *c)
 {
     c->mmio_pos = 0;
-    c->mmio_draining = true;
-    return run_mmio_out(c);
+    c->mmio_draining = run_mmio_out(c);
+    return c->mmio_draining;
 }
 
 /* Not running: true to leave, false to look again. */
@@ -376,6 +381,15 @@ static bool run_resume(struct sk_vcpu *c)
     return false;
 }
 
+/* An instruction (of REP INS or OUTS: an iteration) that the client has completed is a step, too.
+ */
+static void run_step_trap(struct sk_vcpu *c)
+{
+    if (c->special & (SK_SPECIAL_TF | SK_SPECIAL_GUESTDBG_STEP)) {
+        run_raise_db(c, BIT(14));
+    }
+}
+
 /* RDMSR or WRMSR has been answered by the client. */
 static void run_msr_answered(struct sk_vcpu *c)
 {
@@ -392,10 +406,7 @@ static void run_msr_answered(struct sk_vcpu *c)
     }
     c->r[SK_RIP] += len;
     c->insn_count++;
-    if (c->special & SK_SPECIAL_TF) {
-        c->exc = (struct sk_exception){ .vec = SK_DB, .payload = BIT(14) };
-        c->exc_pending = true;
-    }
+    run_step_trap(c);
 }
 
 static void run_next(struct sk_vcpu *c)
@@ -470,8 +481,11 @@ static void run_setjmp(struct sk_vcpu *c)
         c->r[SK_RIP] = c->insn_rip;
         return;
     default:
-        if (c->pio_pending) {
-            sk_pio_complete(c);
+        if (c->pio_pending && sk_pio_complete(c)) {
+            run_step_trap(c);
+            if (c->mmio_n > 0 && run_mmio_done(c)) { /* INS to device memory */
+                return;
+            }
         }
         if (c->msr_len != 0) {
             run_msr_answered(c);

@@ -214,6 +214,20 @@ bool sk_cpuid_has_mwait(const struct sk_vcpu *c)
     return e && (e->ecx & BIT(3));
 }
 
+bool sk_cpuid_amd(const struct sk_vcpu *c)
+{
+    const struct sk_cpuid_entry *e = cpuid_find(c, 0, 0);
+
+    return e && e->ebx == 0x68747541; /* Auth */
+}
+
+static bool cpuid_intel(const struct sk_vcpu *c)
+{
+    const struct sk_cpuid_entry *e = cpuid_find(c, 0, 0);
+
+    return e && e->ebx == 0x756e6547; /* Genu */
+}
+
 void sk_cpuid_runtime(const struct sk_vcpu *c, struct sk_cpuid_entry *e)
 {
     if (e->function == 1) {
@@ -232,7 +246,7 @@ void sk_cpuid_runtime(const struct sk_vcpu *c, struct sk_cpuid_entry *e)
 /* Intel: SYSCALL is there only in 64-bit mode. */
 static bool cpuid_hides_syscall(const struct sk_vcpu *c)
 {
-    return !sk_code64(c) && c->cpuid_n && c->cpuid[0].ebx == 0x756e6547;
+    return !sk_code64(c) && cpuid_intel(c);
 }
 
 void sk_cpuid_get(struct sk_vcpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])

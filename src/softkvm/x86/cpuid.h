@@ -97,6 +97,9 @@ void sk_cpuid_unset(struct sk_vcpu *c);
  * the sizes of leaf 13. */
 void sk_cpuid_runtime(const struct sk_vcpu *c, struct sk_cpuid_entry *e);
 
+/* CPUID tells this guest that it runs on one of AMD's. */
+bool sk_cpuid_amd(const struct sk_vcpu *c);
+
 /* MONITOR and MWAIT are there for this guest. */
 bool sk_cpuid_has_mwait(const struct sk_vcpu *c);
 

@@ -5,7 +5,8 @@
 #include "softkvm/x86/cpu.h"
 
 /* Completes the port access the client has just performed (c->pio): stores what was read, moves
- * RIP. May fault (INS), so only inside sk_run(). */
-void sk_pio_complete(struct sk_vcpu *c);
+ * RIP. May fault (INS), so only inside sk_run(). False if the client has moved RIP: nothing done.
+ */
+bool sk_pio_complete(struct sk_vcpu *c);
 
 #endif

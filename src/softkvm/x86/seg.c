@@ -170,6 +170,19 @@ void sk_seg_load(struct sk_vcpu *c, unsigned seg, uint16_t sel)
     sk_mode_update(c);
 }
 
+/* The second half of an LDT or TSS descriptor in long mode; its base must be canonical (SDM 2A
+ * LLDT, LTR). */
+static bool seg_system_high(struct sk_vcpu *c, uint16_t sel, struct sk_desc *d)
+{
+    struct sk_seg s;
+
+    if (!sk_desc_read_high(c, sel, d)) {
+        return false;
+    }
+    sk_desc_to_seg(d, sel, &s);
+    return (uint64_t)((int64_t)(s.base << 16) >> 16) == s.base;
+}
+
 void sk_seg_lldt(struct sk_vcpu *c, uint16_t sel, enum sk_vec vec)
 {
     struct sk_desc d;
@@ -184,7 +197,7 @@ void sk_seg_lldt(struct sk_vcpu *c, uint16_t sel, enum sk_vec vec)
     if (!sk_desc_p(&d)) {
         sk_raise_err(c, vec == SK_TS ? SK_TS : SK_NP, sel & 0xfffcu);
     }
-    if (sk_lma(c) && !sk_desc_read_high(c, sel, &d)) {
+    if (sk_lma(c) && !seg_system_high(c, sel, &d)) {
         sk_raise_err(c, vec, sel & 0xfffcu);
     }
     sk_desc_to_seg(&d, sel, &c->seg[SK_LDTR]);
@@ -208,7 +221,7 @@ void sk_seg_ltr(struct sk_vcpu *c, uint16_t sel)
     if (!sk_desc_p(&d)) {
         sk_raise_err(c, SK_NP, sel & 0xfffcu);
     }
-    if (sk_lma(c) && !sk_desc_read_high(c, sel, &d)) {
+    if (sk_lma(c) && !seg_system_high(c, sel, &d)) {
         sk_raise_err(c, SK_GP, sel & 0xfffcu);
     }
     sk_desc_busy(c, &d, true);

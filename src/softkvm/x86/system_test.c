@@ -280,6 +280,52 @@ static void test_syscall(void **state)
     assert_int_equal(*stack64(b, 5), 0x23);
 }
 
+/* SYSCALL and SYSRET trap by TF as they leave it. */
+static void test_syscall_tf(void **state)
+{
+    struct bare *b = *state;
+
+    bare_long(b);
+    halts(b, BARE_CS64);
+    PUT(b, BARE_TSS + 4, "\x00\x60\x00\x00\x00\x00\x00\x00");
+    b->c->star = (uint64_t)BARE_CS64 << 32 | UINT64_C(0x1b) << 48;
+    /* mov ecx,1500h; mov r11d,302h; sysret: a trap before the first instruction there. */
+    RUN(b, 0x1000, "\xb9\x00\x15\x00\x00\x41\xbb\x02\x03\x00\x00\x48\x0f\x07");
+    assert_int_equal(vector(b), SK_DB);
+    assert_int_equal(*stack64(b, 0), 0x1500);
+    bare_long(b);
+    halts(b, BARE_CS64);
+    b->c->star = (uint64_t)BARE_CS64 << 32 | UINT64_C(0x1b) << 48;
+    b->c->lstar = 0x1400;
+    b->c->sfmask = SK_FL_TF;
+    PUT(b, 0x1400, "\xf4");
+    /* pushf; or dword [rsp],100h; popf; syscall: no trap in the handler. */
+    RUN(b, 0x1000, "\x9c\x81\x0c\x24\x00\x01\x00\x00\x9d\x0f\x05");
+    assert_int_equal(b->c->r[SK_RIP], 0x1401);
+}
+
+/* LTR and LLDT of a descriptor whose base is not canonical. */
+static void test_system_base(void **state)
+{
+    struct bare *b = *state;
+    const uint64_t desc[2] = { 0x67 | (uint64_t)0x2000 << 16 | UINT64_C(0x8900) << 32, 0xaaaaaa };
+
+    for (unsigned i = 0; i < 2; i++) {
+        bare_long(b);
+        halts(b, BARE_CS64);
+        memcpy(b->ram + BARE_GDT + 0x58, desc, sizeof(desc));
+        b->ram[BARE_GDT + 0x58 + 5] = i == 0 ? 0x89 : 0x82;
+        b->c->gdtr.limit = 0x67;
+        if (i == 0) {
+            RUN(b, 0x1000, "\xb8\x58\x00\x00\x00\x0f\x00\xd8\xf4");
+        } else {
+            RUN(b, 0x1000, "\xb8\x58\x00\x00\x00\x0f\x00\xd0\xf4");
+        }
+        assert_int_equal(vector(b), SK_GP);
+        assert_int_equal(*stack64(b, 0), 0x58);
+    }
+}
+
 /* A fault while a page fault is delivered: #DF with error code 0. */
 static void test_double_fault(void **state)
 {
@@ -387,6 +433,8 @@ int main(void)
         cmocka_unit_test(test_paging_rights),
         cmocka_unit_test(test_accessed_dirty),
         cmocka_unit_test(test_syscall),
+        cmocka_unit_test(test_syscall_tf),
+        cmocka_unit_test(test_system_base),
         cmocka_unit_test(test_double_fault),
         cmocka_unit_test(test_sti_shadow),
         cmocka_unit_test(test_unreal),

@@ -158,13 +158,14 @@ OP(op_ins)
     bool rep = in->flags & (SK_IN_REP | SK_IN_REPNE);
     uint64_t lin, v = 0;
     unsigned left;
+    bool ram;
 
     io_check(c, port, size);
     if (rep && io_reg(c, in->ash, SK_RCX) == 0) {
         return;
     }
     lin = sk_seg_lin(c, SK_ES, io_reg(c, in->ash, SK_RDI), size, true);
-    (void)sk_ptr(c, lin, size, true, &left); /* faults come before the port is read */
+    ram = sk_ptr(c, lin, size, true, &left) != NULL; /* faults come before the port is read */
     if (c->vm->ops->pio && c->vm->ops->pio(c, port, &v, size, false)) {
         io_put(c, lin, size, &v);
         io_advance(c, in->ash, rep, SK_RDI, size, 1);
@@ -172,7 +173,8 @@ OP(op_ins)
         return;
     }
     c->pio_string = true;
-    io_leave(c, in, port, size, true, io_batch(c, in, lin, size));
+    /* Into device memory one by one: the queue of device writes is short. */
+    io_leave(c, in, port, size, true, ram ? io_batch(c, in, lin, size) : 1);
 }
 SK_HANDLER1(ins, op_ins);
 
@@ -223,7 +225,7 @@ static void pio_complete_ins(struct sk_vcpu *c, const struct sk_pio *p)
     }
 }
 
-void sk_pio_complete(struct sk_vcpu *c)
+bool sk_pio_complete(struct sk_vcpu *c)
 {
     struct sk_pio p = c->pio;
     bool string = c->pio_string;
@@ -231,7 +233,7 @@ void sk_pio_complete(struct sk_vcpu *c)
 
     c->pio_pending = c->pio_string = false;
     if (((c->seg[SK_CS].ebase + c->r[SK_RIP]) & c->linmask) != p.rip) {
-        return; /* the client went elsewhere (reset) */
+        return false; /* the client went elsewhere (reset) */
     }
     c->insn_rip = c->r[SK_RIP];
     if (string && p.in) {
@@ -245,4 +247,5 @@ void sk_pio_complete(struct sk_vcpu *c)
     if (!(string && p.rep && io_reg(c, p.ash, SK_RCX) != 0)) {
         c->r[SK_RIP] += p.len;
     }
+    return true;
 }

@@ -648,6 +648,9 @@ OP(op_syscall)
         sys_flat(c, (uint16_t)(c->star >> 32), (uint16_t)((c->star >> 32) + 8), 0, false);
         sk_flags_set(c, fl & ~(uint32_t)(SK_FL_IF | SK_FL_VM));
     }
+    if ((c->eflags & SK_FL_TF) == 0) {
+        c->delivered = true; /* the trap goes by TF as SYSCALL leaves it */
+    }
     c->special |= c->eflags & SK_FL_TF ? SK_SPECIAL_TF : 0;
     sk_mode_update(c);
 }
@@ -683,6 +686,10 @@ OP(op_sysret)
         sk_poll_set(c, SK_POLL_INTR);
     }
     sk_mode_update(c);
+    if (c->eflags & SK_FL_TF) { /* traps at once, unlike POPF: TF as SYSRET leaves it */
+        c->db_pending |= BIT(14);
+        c->special |= SK_SPECIAL_DB;
+    }
 }
 SK_HANDLER1(sysret, op_sysret);
 
