@@ -304,7 +304,9 @@ static void run_special(struct sk_vcpu *c)
     c->leave = 0;
     c->special &= ~(uint32_t)SHADOW;
     c->delivered = false;
-    c->db_pending = 0;
+    if (!(sp & SK_SPECIAL_SHADOW_SS)) { /* a data breakpoint of MOV SS itself still waits */
+        c->db_pending = 0;
+    }
     c->insn_count++;
     run_one(c, &blk->insn[0]);
     if ((sp & SK_SPECIAL_RF) && c->cur && !(c->cur->flags & SK_IN_KEEPRF)) {

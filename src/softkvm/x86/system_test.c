@@ -304,6 +304,21 @@ static void test_syscall_tf(void **state)
     assert_int_equal(b->c->r[SK_RIP], 0x1401);
 }
 
+/* A port access that the client completes is a step like any other. */
+static void test_step_port(void **state)
+{
+    struct bare *b = *state;
+
+    bare_long(b);
+    halts(b, BARE_CS64);
+    /* pushf; or dword [rsp],100h; popf; in al,50h; nop */
+    bare_code(b, 0x1000, "\x9c\x81\x0c\x24\x00\x01\x00\x00\x9d\xe4\x50\x90", 12);
+    assert_int_equal(bare_run(b), SK_EXIT_IO);
+    sk_run(b->c, 100);
+    assert_int_equal(vector(b), SK_DB);
+    assert_int_equal(*stack64(b, 0), 0x100b);
+}
+
 /* LTR and LLDT of a descriptor whose base is not canonical. */
 static void test_system_base(void **state)
 {
@@ -434,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_accessed_dirty),
         cmocka_unit_test(test_syscall),
         cmocka_unit_test(test_syscall_tf),
+        cmocka_unit_test(test_step_port),
         cmocka_unit_test(test_system_base),
         cmocka_unit_test(test_double_fault),
         cmocka_unit_test(test_sti_shadow),

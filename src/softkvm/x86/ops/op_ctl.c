@@ -175,6 +175,7 @@ OP(op_int1)
 {
     (void)in;
     sk_deliver(c, SK_EV_ICEBP, SK_DB, false, 0, c->r[SK_RIP]);
+    c->db_pending = 0; /* this is the #DB that was waiting behind MOV SS */
 }
 SK_HANDLER1(int1, op_int1);
 
