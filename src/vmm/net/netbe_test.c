@@ -620,11 +620,14 @@ static void tap_carries_frames_both_ways(void **state)
         assert_memory_equal(buf + ETH, "to the host", 11);
 
         memcpy(f + NETBE_VNET_HDR_LEN + ETH, "to a guest!", 11);
-        assert_int_equal(send(raw, f + NETBE_VNET_HDR_LEN, 64, 0), 64);
         bool found = false;
         for (int i = 0; i < 100 && !found; i++) {
+            /* Again when none came: one that meets the queue being set up is lost. */
             struct pollfd p = { .fd = be->fd[0], .events = POLLIN };
-            assert_int_equal(poll(&p, 1, 30000), 1);
+            assert_int_equal(send(raw, f + NETBE_VNET_HDR_LEN, 64, 0), 64);
+            if (poll(&p, 1, 300) == 0) {
+                continue;
+            }
             ssize_t n = read(be->fd[0], buf, sizeof(buf));
             found = n == (ssize_t)sizeof(f) &&
                     memcmp(buf + NETBE_VNET_HDR_LEN + ETH, "to a guest!", 11) == 0;
