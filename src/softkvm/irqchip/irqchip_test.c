@@ -382,6 +382,12 @@ static void pit_counts_and_ticks(void **state)
     assert_int_equal(sk_pit_create(chip, KVM_PIT_SPEAKER_DUMMY), 0);
     assert_int_equal(sk_pit_create(chip, 0), -EEXIST);
     pic_init(f);
+    /* A counter that nobody programmed is silent: 70 ms would be one tick of a PC's 18.2 Hz. */
+    struct kvm_pit_state2 s;
+    assert_int_equal(sk_pit_get_state(chip, &s), 0);
+    assert_int_equal(s.channels[0].mode, 0xff);
+    sleep_ms(70);
+    assert_int_equal(sk_lapic_ack(f->c[0]), -1);
     /* Channel 2, mode 0, gate up: its output rises after 1193 clocks (1 ms). */
     outb(f, 0x61, 1);
     outb(f, 0x43, 0xb0);
@@ -425,9 +431,10 @@ static void pit_counts_and_ticks(void **state)
         sleep_ms(1);
     }
     assert_int_equal(again, 0x20);
-    struct kvm_pit_state2 s;
     assert_int_equal(sk_pit_get_state(chip, &s), 0);
     assert_int_equal(s.channels[0].count, 1193);
+    s.channels[1].mode = 0xff; /* never programmed */
+    assert_int_equal(sk_pit_set_state(chip, &s), 0);
     s.channels[1].mode = 9;
     assert_int_equal(sk_pit_set_state(chip, &s), -EINVAL);
 }

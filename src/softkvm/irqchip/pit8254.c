@@ -14,6 +14,9 @@
 #define PIT_HZ UINT64_C(1193182)
 #define NSEC   UINT64_C(1000000000)
 
+/* The mode of a counter that was never programmed, as KVM reports it: no output changes. */
+#define MODE_NONE 0xff
+
 enum { RW_LSB = 1, RW_MSB, RW_WORD0, RW_WORD1 };
 
 static uint64_t ticks_to_ns(uint64_t ticks)
@@ -348,7 +351,7 @@ int sk_pit_create(struct sk_irqchip *chip, uint32_t flags)
     for (unsigned i = 0; i < 3; i++) {
         pit->ch[i] = (struct sk_pit_channel){
             .count = 0x10000,
-            .mode = 3,
+            .mode = MODE_NONE,
             .gate = i != 2,
             .load_ns = now,
             .rw_mode = RW_WORD0,
@@ -416,8 +419,8 @@ int sk_pit_set_state(struct sk_irqchip *chip, const struct kvm_pit_state2 *s)
         return -ENXIO;
     }
     for (unsigned i = 0; i < 3; i++) {
-        if (s->channels[i].mode > 5 || s->channels[i].rw_mode > RW_WORD1 ||
-            s->channels[i].count > 0x10000) {
+        if ((s->channels[i].mode > 5 && s->channels[i].mode != MODE_NONE) ||
+            s->channels[i].rw_mode > RW_WORD1 || s->channels[i].count > 0x10000) {
             return -EINVAL;
         }
     }
