@@ -202,6 +202,19 @@ def act_guest(protocol):
     return _cached(f'act-{protocol}', [protocol, source.read_bytes()], make)
 
 
+# Guests of tests/guest that test the CPU, with the number of vCPUs they want.
+CPU_GUESTS = {'real': 1, 'prot': 1, 'long': 1, 'smp': 4}
+
+
+def cpu_guest(name):
+    """Path of tests/guest/NAME.asm as a multiboot kernel."""
+    source = TOP / 'tests' / 'guest' / f'{name}.asm'
+    key = [source.read_bytes(), (source.parent / 'guest.inc').read_bytes()]
+    return _cached(f'guest-{name}.bin', key, lambda path: run(
+        'nasm', '-Wall', '-Werror', '-f', 'bin', '-I', f'{source.parent}/', '-o', str(path),
+        str(source)))
+
+
 def test_initrd():
     """An initrd that runs the script given as posada.main=BASE64 on the kernel command line.
 
