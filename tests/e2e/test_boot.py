@@ -18,7 +18,7 @@ ALL_MODULES = ('need virtio_pci virtio_blk virtio_net virtio_console virtio_ball
 EXIT_TRIPLE_FAULT, EXIT_PANIC, EXIT_TIMEOUT, EXIT_QUIT, EXIT_RESET = 100, 102, 104, 108, 110
 
 
-@pytest.mark.parametrize('cpus', [1, 2])
+@pytest.mark.parametrize('cpus', [1, 2, 4])
 def test_init(posada, cpus):
     vm = posada.boot(f'echo READY $(nproc); {POWEROFF}', '--cpus', cpus)
     assert int(vm.expect(r'READY (\d+)').group(1)) == cpus
