@@ -108,8 +108,10 @@ static int main_run(const struct vmconfig *c)
 
 int main(int argc, char **argv)
 {
-    /* Few threads allocate at the same time, and a heap for each costs start-up time and memory. */
-    (void)mallopt(M_ARENA_MAX, 2);
+    /* Few threads allocate at the same time, and a heap for each costs start-up time and memory.
+     * One arena also means that no thread's heap is ever shrunk, before which glibc opens a file
+     * of /proc, behind the sandbox's closed door. */
+    (void)mallopt(M_ARENA_MAX, 1);
     lang_init();
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
