@@ -262,8 +262,10 @@ static int write_out(const struct build_cmd *c, struct store *s, const struct st
                               false, err);
 }
 
-static int build(const struct build_cmd *c, const char *operand, struct err *err)
+static int build(void *obj, char **operands, struct err *err)
 {
+    const struct build_cmd *c = obj;
+    const char *operand = operands[0];
     struct recipe recipe;
     struct store *s = NULL;
     struct store_image image = { 0 };
@@ -295,20 +297,9 @@ static int build(const struct build_cmd *c, const char *operand, struct err *err
 
 int image_build_main(int argc, char **argv)
 {
-    struct err err = ERR_INIT;
+    static const struct image_verb verb = {
+        .name = "build", .schema = &image_build_schema, .min = 1, .max = 1, .work = build
+    };
     struct build_cmd c;
-    char *operands[IMAGE_MAX_OPERANDS] = { NULL };
-    if (cli_wants_help(argc, argv)) {
-        image_print_help("build", &image_build_schema);
-        return CLI_EXIT_OK;
-    }
-    schema_init(&image_build_schema, &c);
-    int code = CLI_EXIT_OK;
-    if (image_parse(&image_build_schema, &c, argc, argv, operands, 1, 1, &err) < 0) {
-        code = cli_usage("image build", &err);
-    } else if (build(&c, operands[0], &err) < 0) {
-        code = cli_fail("image build", &err);
-    }
-    schema_done(&image_build_schema, &c);
-    return code;
+    return image_run(&verb, &c, argc, argv);
 }

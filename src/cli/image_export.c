@@ -86,8 +86,9 @@ int image_export_write(struct store *s, const struct store_image *image, const c
     return rc;
 }
 
-static int export(const struct export_cmd *c, char **operands, struct err *err)
+static int export(void *obj, char **operands, struct err *err)
 {
+    const struct export_cmd *c = obj;
     struct store *s = NULL;
     struct store_image image = { 0 };
     const char *dot = strrchr(operands[1], '.');
@@ -105,20 +106,9 @@ static int export(const struct export_cmd *c, char **operands, struct err *err)
 
 int image_export_main(int argc, char **argv)
 {
-    struct err err = ERR_INIT;
+    static const struct image_verb verb = {
+        .name = "export", .schema = &image_export_schema, .min = 2, .max = 2, .work = export
+    };
     struct export_cmd c;
-    char *operands[IMAGE_MAX_OPERANDS] = { NULL };
-    if (cli_wants_help(argc, argv)) {
-        image_print_help("export", &image_export_schema);
-        return CLI_EXIT_OK;
-    }
-    schema_init(&image_export_schema, &c);
-    int code = CLI_EXIT_OK;
-    if (image_parse(&image_export_schema, &c, argc, argv, operands, 2, 2, &err) < 0) {
-        code = cli_usage("image export", &err);
-    } else if (export(&c, operands, &err) < 0) {
-        code = cli_fail("image export", &err);
-    }
-    schema_done(&image_export_schema, &c);
-    return code;
+    return image_run(&verb, &c, argc, argv);
 }

@@ -72,8 +72,9 @@ static bool go_on(void *opaque, uint64_t done, uint64_t total)
     return child_stop_check(opaque, &ignored) == 0;
 }
 
-static int import(const struct import_cmd *c, char **operands, struct err *err)
+static int import(void *obj, char **operands, struct err *err)
 {
+    const struct import_cmd *c = obj;
     struct store *s = NULL;
     struct child_stop stop;
     struct store_image image = { 0 };
@@ -103,20 +104,9 @@ static int import(const struct import_cmd *c, char **operands, struct err *err)
 
 int image_import_main(int argc, char **argv)
 {
-    struct err err = ERR_INIT;
+    static const struct image_verb verb = {
+        .name = "import", .schema = &image_import_schema, .min = 2, .max = 2, .work = import
+    };
     struct import_cmd c;
-    char *operands[IMAGE_MAX_OPERANDS] = { NULL };
-    if (cli_wants_help(argc, argv)) {
-        image_print_help("import", &image_import_schema);
-        return CLI_EXIT_OK;
-    }
-    schema_init(&image_import_schema, &c);
-    int code = CLI_EXIT_OK;
-    if (image_parse(&image_import_schema, &c, argc, argv, operands, 2, 2, &err) < 0) {
-        code = cli_usage("image import", &err);
-    } else if (import(&c, operands, &err) < 0) {
-        code = cli_fail("image import", &err);
-    }
-    schema_done(&image_import_schema, &c);
-    return code;
+    return image_run(&verb, &c, argc, argv);
 }

@@ -5,7 +5,9 @@
 
 #include "cli/image_store.h"
 
-static const struct schema_field fields[] = { IMAGE_STORE_FIELD, IMAGE_JSON_FIELD, { 0 } };
+static const struct schema_field fields[] = { IMAGE_STORE_FIELD,
+                                              IMAGE_FIELD_JSON(struct image_store_opts, json),
+                                              { 0 } };
 
 const struct schema image_ls_schema = {
     .name = "image ls",

@@ -20,12 +20,6 @@ struct image_store_opts {
         .help = "the image store; without it $POSADA_STORE, /var/lib/posada or "                   \
                 "~/.local/share/posada"                                                            \
     }
-#define IMAGE_JSON_FIELD                                                                           \
-    {                                                                                              \
-        .name = "json", .type = SCHEMA_FLAG, .offset = offsetof(struct image_store_opts, json),    \
-        .help = "print JSON"                                                                       \
-    }
-
 /* What a verb does with an open store. */
 typedef int image_store_fn(struct store *s, const struct image_store_opts *o, char **operands,
                            struct err *err);
