@@ -24,8 +24,8 @@ int machine_seal_prepare(struct machine *m, struct err *err)
     if (!machine_sandboxed(m)) {
         return 0;
     }
-    int rc = sandbox_warm(err);
-    return rc < 0 ? rc : sandbox_drop(err);
+    sandbox_warm();
+    return sandbox_drop(err);
 }
 
 void machine_unseal(struct machine *m)

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <libintl.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "base/lang.h"
 #include "base/log.h"
 #include "vmm/machine.h"
+#include "vmm/sandbox/sandbox.h"
 #include "vmm/vmconfig.h"
 
 static void main_print_help(void)
@@ -108,10 +108,7 @@ static int main_run(const struct vmconfig *c)
 
 int main(int argc, char **argv)
 {
-    /* Few threads allocate at the same time, and a heap for each costs start-up time and memory.
-     * One arena also means that no thread's heap is ever shrunk, before which glibc opens a file
-     * of /proc, behind the sandbox's closed door. */
-    (void)mallopt(M_ARENA_MAX, 1);
+    sandbox_one_heap();
     lang_init();
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {

@@ -23,10 +23,13 @@ enum sandbox_kind {
 };
 
 MUST_USE int sandbox_drop(struct err *err);
-/* Makes the C library read the files that it would read lazily, behind the closed door: the time
- * zone, and the host's overcommit policy, at which malloc looks before it first gives memory back.
- * Before sandbox_drop(). */
-MUST_USE int sandbox_warm(struct err *err);
+/* One heap for all threads; before any thread is started. A thread's own heap costs start-up time
+ * and memory, few threads allocate at the same time, and before glibc shrinks one it opens a file
+ * of /proc (check_may_shrink_heap), which behind the closed door ends the process. */
+void sandbox_one_heap(void);
+/* Makes the C library read the time zone's file, which it would read lazily, behind the closed
+ * door. Before sandbox_drop(). */
+void sandbox_warm(void);
 /* `vsock`: a vsock device connects to Unix sockets while the guest runs. */
 MUST_USE int sandbox_filter_process(bool vsock, struct err *err);
 MUST_USE int sandbox_filter_thread(enum sandbox_kind kind, bool vsock, struct err *err);

@@ -190,8 +190,10 @@ static void heaps_are_given_back(void **state)
         sem_t go;
         pthread_t thread;
         sem_init(&go, 0, 0);
-        if (sandbox_warm(&err) < 0 || pthread_create(&thread, NULL, trim, &go) != 0 ||
-            sandbox_drop(&err) < 0 || sandbox_filter_process(false, &err) < 0) {
+        sandbox_one_heap();
+        sandbox_warm();
+        if (pthread_create(&thread, NULL, trim, &go) != 0 || sandbox_drop(&err) < 0 ||
+            sandbox_filter_process(false, &err) < 0) {
             _exit(99);
         }
         sem_post(&go);
