@@ -103,11 +103,18 @@ static void machine_env_msi_free(struct dev_env *env, struct dev_msi *msi)
 
 /* ---- Reports ---- */
 
+/* A guest that resets all the time must not keep out what ends it. */
+static bool machine_outranks(const struct machine *m, enum machine_cause cause)
+{
+    return !m->notice.set ||
+           (machine_cause_resets(m, m->notice.cause) && !machine_cause_resets(m, cause));
+}
+
 void machine_notify(struct machine *m, enum machine_cause cause, uint32_t code, int vcpu,
                     const char *text)
 {
     pthread_mutex_lock(&m->notice_lock);
-    if (!m->notice.set) {
+    if (machine_outranks(m, cause)) {
         m->notice =
             (struct machine_notice){ .set = true, .cause = cause, .code = code, .vcpu = vcpu };
         (void)snprintf(m->notice.text, sizeof(m->notice.text), "%s", text != NULL ? text : "");

@@ -161,6 +161,8 @@ bool machine_vcpu_init(void *opaque); /* vcpu_config.thread_init */
 
 /* machine_run.c; main thread. */
 void machine_on_notice(void *opaque);
+/* Whether the cause starts the machine anew; the others end it. Any thread. */
+bool machine_cause_resets(const struct machine *m, enum machine_cause cause);
 int machine_pause(struct machine *m, const char *reason, struct err *err);
 int machine_resume(struct machine *m, struct err *err);
 /* Presses the power button; -EAGAIN when the guest does not listen. */

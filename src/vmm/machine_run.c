@@ -156,6 +156,12 @@ static void machine_reset(struct machine *m)
     machine_go(m);
 }
 
+bool machine_cause_resets(const struct machine *m, enum machine_cause cause)
+{
+    return !m->config->no_reboot &&
+           (cause == MACHINE_CAUSE_RESET || cause == MACHINE_CAUSE_TRIPLE_FAULT);
+}
+
 /* What devices and vCPUs reported since the last look. */
 void machine_on_notice(void *opaque)
 {
@@ -171,11 +177,10 @@ void machine_on_notice(void *opaque)
     if (m->state == MACHINE_ENDED) {
         return;
     }
-    bool resets = n.cause == MACHINE_CAUSE_RESET || n.cause == MACHINE_CAUSE_TRIPLE_FAULT;
-    if (n.set && (!resets || m->config->no_reboot)) {
-        machine_end(m, &n);
-    } else if (n.set) {
+    if (n.set && machine_cause_resets(m, n.cause)) {
         machine_reset(m);
+    } else if (n.set) {
+        machine_end(m, &n);
     } else if (io_error && m->state == MACHINE_RUNNING) {
         struct err err = ERR_INIT;
         (void)machine_pause(m, io_text, &err); /* it is running, so it can be paused */

@@ -53,13 +53,15 @@ def noise(rng, size):
 
 
 class Disk:
-    def __init__(self, folder, seed, max_sectors=8000):
+    def __init__(self, folder, seed, max_sectors=8000, one_file=False):
+        """one_file: never with the data in a file of its own."""
         self.folder = pathlib.Path(folder)
         self.rng = random.Random(seed)
         self.seed = seed
         self.image = self.folder / f'{seed}.qcow2'
         self.model = self.folder / f'{seed}.raw'
         self.size = self.rng.randint(1, max_sectors) * SECTOR
+        self.one_file = one_file
         self.snapshots = {}
         self.packed = False
         self.external = None     # the file that holds the data of an image made so
@@ -86,7 +88,8 @@ class Disk:
         """Creates the image one way or another."""
         kind = self.rng.choice(('ours', 'ours', 'qemu', 'qemu', 'prealloc', 'backing', 'backing',
                                 'compressed', 'external', 'external raw'))
-        if kind == 'backing' and self.cluster == 512 or kind.startswith('external') and self.v2:
+        if (kind == 'backing' and self.cluster == 512 or
+                kind.startswith('external') and (self.v2 or self.one_file)):
             kind = 'ours'
         options = self.options()
         self.note('make', kind, options, 'size', self.size)
@@ -147,7 +150,7 @@ class Disk:
         """Our program applies random operations."""
         rng = self.rng
         argv = ['run', self.image, self.model, f'seed={rng.randrange(1 << 30)}', f'ops={ops}',
-                f'reopen={rng.choice((0, 20, 60))}', *self._data()]
+                f'reopen={rng.choice((0, 20, 60))}', *self.data()]
         engine = rng.choice((None, None, 'threads', 'uring'))
         if engine:
             argv.append(f'queue={engine}')
@@ -196,7 +199,8 @@ class Disk:
                     data[s * SECTOR:(s + 1) * SECTOR] = sector
         self.model.write_bytes(data)
 
-    def _data(self):
+    def data(self):
+        """The arguments that name the data file to our program."""
         return [f'data={self.external}'] if self.external else []
 
     def snapshot(self):
@@ -216,7 +220,7 @@ class Disk:
         run(BLKOPS, 'check', self.image)
         run('qemu-img', 'compare', '-q', '-f', 'raw', '-F', 'qcow2', self.model, self.image)
         dump = self.folder / f'{self.seed}.dump'
-        run(BLKOPS, 'dump', self.image, dump, *self._data())
+        run(BLKOPS, 'dump', self.image, dump, *self.data())
         # QEMU rounds such a file up to whole clusters.
         if self.external_raw and (self.external.read_bytes()[:self.size] !=
                                   self.model.read_bytes()):

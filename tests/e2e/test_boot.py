@@ -15,6 +15,7 @@ POWEROFF = 'poweroff -f; sleep 30'
 ALL_MODULES = ('need virtio_pci virtio_blk virtio_net virtio_console virtio_balloon virtio_rng '
                'vmw_vsock_virtio_transport button evdev pvpanic_mmio pvpanic_pci qemu_fw_cfg')
 
+QUIT_ROUNDS = 2 if vmtest.IN_LAB else 10
 EXIT_TRIPLE_FAULT, EXIT_PANIC, EXIT_TIMEOUT, EXIT_QUIT, EXIT_RESET = 100, 102, 104, 108, 110
 
 
@@ -33,7 +34,7 @@ def test_i386(posada, cpus):
                     '--append', f'{vmtest.APPEND} ' + vmtest.main_argument(
                         f'echo READY $(nproc) $(uname -m); {POWEROFF}'),
                     '--memory', '256M', '--cpus', cpus)
-    found = vm.expect(r'READY (\d+) (\w+)', 180)
+    found = vm.expect(r'READY (\d+) (\w+)\s', 180)
     assert (int(found.group(1)), found.group(2)) == (cpus, b'i686')
     assert vm.wait(60) == 0
 
@@ -117,10 +118,12 @@ def test_timeout_of_a_dead_guest(posada, action):
 
 
 def test_triple_fault_boots_again(posada):
-    vm = act(posada, 'multiboot', 't')
-    vm.expect('hello t', 20)
-    vm.ctl('quit')
-    assert vm.wait(20) == EXIT_QUIT
+    """However fast the resets come, quit ends the VM: it lost to a reset that was waiting."""
+    for _ in range(QUIT_ROUNDS):
+        vm = act(posada, 'multiboot', 't')
+        vm.expect('hello t', 20)
+        vm.ctl('quit')
+        assert vm.wait(20) == EXIT_QUIT
 
 
 def test_json_report(posada):

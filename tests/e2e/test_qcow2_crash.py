@@ -20,7 +20,7 @@ ONLY_LEAKS = (0, 3)  # exit codes of qemu-img check
 
 
 def lose_power(folder, seed):
-    disk = qcow2test.Disk(folder, seed, max_sectors=3000)
+    disk = qcow2test.Disk(folder, seed, max_sectors=3000, one_file=True)  # one log of writes
     disk.make()
     disk.ours(60)
     if disk.rng.random() < 0.4:

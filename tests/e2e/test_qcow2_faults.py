@@ -28,7 +28,7 @@ def test_faults(first):
             disk = qcow2test.Disk(folder, seed)
             disk.make()
             argv = ['run', disk.image, disk.model, f'seed={seed}', 'ops=300',
-                    f'fault={rules(disk.rng)}']
+                    f'fault={rules(disk.rng)}', *disk.data()]
             disk.note(*argv)
             try:
                 qcow2test.run(qcow2test.BLKOPS, *argv)
