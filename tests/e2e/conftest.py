@@ -5,7 +5,7 @@ A test marked `kvm` runs a guest. On a host without hardware KVM it runs on the 
 again in the lab, on the kernel's KVM: the results must agree. One marked `hardware` as well has no
 meaning without the kernel's KVM (a peer that needs it, a speed) and is left to the lab. One marked
 `above_engine` is left out of the lab: see docs/lab.md for what that is. Each test has a time limit
-(marker `seconds`, default 120): a hang is a failure, not the end of the run.
+(marker `seconds`, default 120, times vmtest.PATIENCE): a hang is a failure, not the end of the run.
 """
 import json
 import os
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
     limit = item.get_closest_marker('seconds')
-    seconds = limit.args[0] if limit else DEFAULT_SECONDS
+    seconds = vmtest.PATIENCE * (limit.args[0] if limit else DEFAULT_SECONDS)
 
     def on_alarm(_signo, _frame):
         raise TimeoutError(f'the test passed its limit of {seconds} s')
@@ -76,13 +76,19 @@ def pytest_runtest_protocol(item):
     signal.signal(signal.SIGALRM, before)
 
 
+def _ends(lines):
+    """The first line and the last ones: where only the tally is kept, they must tell the cause."""
+    kept = lines if len(lines) <= 4 else lines[:1] + lines[-3:]
+    return [line[-300:] if line is not kept[0] else line[:300] for line in kept]
+
+
 def pytest_runtest_logreport(report):
     config = pytest_runtest_logreport.config
     outcome, reason = None, ''
     if report.failed:
         outcome = 'failed'
         reason = str(getattr(report.longrepr, 'reprcrash', None) or report.longrepr)
-        reason = reason.splitlines()[0][:300] if reason else report.when
+        reason = ' | '.join(_ends(reason.splitlines())) if reason else report.when
     elif report.skipped:
         outcome = 'skipped'
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)

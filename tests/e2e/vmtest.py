@@ -28,6 +28,8 @@ PROGRAM = os.environ.get('POSADA_PROGRAM') or str(BUILD / 'posada')
 QEMU = 'qemu-system-x86_64'
 TAIL = 4000              # characters of output shown with a failure
 BOOT_SECONDS = 60        # a busybox guest needs 5-10 s in an idle lab
+# All limits are meant for an idle machine and only catch hangs: a busy one gets this many times more.
+PATIENCE = 3
 APPEND = 'console=ttyS0 quiet panic=-1'
 
 sys.path.insert(0, str(TOP / 'tests' / 'lab'))
@@ -102,6 +104,7 @@ class Process:
     def expect(self, pattern, seconds=BOOT_SECONDS):
         """The match of pattern in output not yet consumed; consumes up to its end."""
         regex = re.compile(pattern.encode())
+        seconds *= PATIENCE
         deadline = time.monotonic() + seconds
         with self._changed:
             while True:
@@ -121,6 +124,7 @@ class Process:
 
     def wait(self, seconds=BOOT_SECONDS):
         """The exit code; output is complete then."""
+        seconds *= PATIENCE
         try:
             code = self.child.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -150,7 +154,7 @@ class Vm(Process):
     def ctl(self, *words, seconds=30, check=True, flags=()):
         """posada ctl on this VM; returns (exit code, standard output)."""
         done = subprocess.run([PROGRAM, 'ctl', *flags, f'unix:{self.control}', *words], check=False,
-                              timeout=seconds, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=seconds * PATIENCE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True)
         if check and done.returncode != 0:
             self._fail(f'posada ctl {" ".join(words)}: exit code {done.returncode}: {done.stderr}')
@@ -158,7 +162,7 @@ class Vm(Process):
 
     def console_path(self, seconds=20):
         """Where a pty console is, once the VM says so."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while time.monotonic() < deadline:
             if os.path.exists(self.control):
                 return self.ctl_json('status')['console']
