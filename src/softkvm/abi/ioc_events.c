@@ -35,11 +35,7 @@ int abi_nmi(struct abi_obj *obj, void *arg, unsigned long user)
 {
     (void)arg;
     (void)user;
-    struct sk_vcpu *c = ABI_VCPU_OF(obj)->c;
-    if (atomic_load_explicit(&c->ev_nmi, memory_order_relaxed) < 2) {
-        atomic_fetch_add_explicit(&c->ev_nmi, 1, memory_order_relaxed);
-    }
-    sk_poll_set(c, SK_POLL_NMI);
+    sk_nmi_post(ABI_VCPU_OF(obj)->c);
     return 0;
 }
 
@@ -125,14 +121,10 @@ int abi_events_set(struct sk_vcpu *c, const struct kvm_vcpu_events *e)
     }
     c->nmi_injected = e->nmi.injected != 0;
     c->nmi_masked = e->nmi.masked != 0;
-    uint32_t nmis = c->nmi_injected ? 1 : 0;
     if ((e->flags & KVM_VCPUEVENT_VALID_NMI_PENDING) != 0) {
-        nmis += e->nmi.pending != 0 ? 1 : 0;
-        atomic_store_explicit(&c->ev_nmi, nmis, memory_order_relaxed);
-        if (nmis != 0) {
-            sk_poll_set(c, SK_POLL_NMI);
-        }
+        atomic_store_explicit(&c->ev_nmi, e->nmi.pending != 0 ? 1 : 0, memory_order_relaxed);
     }
+    sk_poll_set(c, SK_POLL_NMI); /* it may no longer be masked */
     if ((e->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR) != 0 && c->lapic != NULL) {
         atomic_store_explicit(&c->ev_sipi, e->sipi_vector, memory_order_relaxed);
     }

@@ -126,10 +126,7 @@ void sk_lapic_fire_lvt(struct sk_lapic *l, unsigned reg)
         (void)sk_lapic_post(l, (uint8_t)lvt, false);
         break;
     case SK_DM_NMI:
-        if (atomic_load_explicit(&l->c->ev_nmi, memory_order_relaxed) < 2) {
-            atomic_fetch_add_explicit(&l->c->ev_nmi, 1, memory_order_relaxed);
-        }
-        sk_poll_set(l->c, SK_POLL_NMI);
+        sk_nmi_post(l->c);
         break;
     case SK_DM_SMI:
         sk_poll_set(l->c, SK_POLL_SMI);

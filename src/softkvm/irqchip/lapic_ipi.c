@@ -50,10 +50,7 @@ static int lapic_accept(struct sk_lapic *l, const struct sk_msg *m)
         sk_poll_set(c, SK_POLL_SMI);
         return 1;
     case SK_DM_NMI:
-        if (atomic_load_explicit(&c->ev_nmi, memory_order_relaxed) < 2) {
-            atomic_fetch_add_explicit(&c->ev_nmi, 1, memory_order_relaxed);
-        }
-        sk_poll_set(c, SK_POLL_NMI);
+        sk_nmi_post(c);
         return 1;
     case SK_DM_INIT:
         if (!m->level || m->assert_) {

@@ -122,15 +122,18 @@ static bool run_events_blocked(const struct sk_vcpu *c)
 
 static bool run_nmi(struct sk_vcpu *c)
 {
-    if (c->nmi_masked || (c->special & SHADOW) || run_events_blocked(c)) {
-        sk_poll_set(c, SK_POLL_NMI); /* IRET or the next instruction comes back to it */
+    if (c->nmi_injected) { /* its delivery was begun before the client took the state */
+        c->nmi_injected = false;
+    } else if (c->nmi_masked) {
+        sk_nmi_merge(c); /* IRET comes back to it */
         return false;
-    }
-    if (atomic_load_explicit(&c->ev_nmi, memory_order_acquire) == 0) {
+    } else if ((c->special & SHADOW) || run_events_blocked(c)) {
+        sk_poll_set(c, SK_POLL_NMI); /* the next instruction comes back to it */
         return false;
-    }
-    if (atomic_fetch_sub_explicit(&c->ev_nmi, 1, memory_order_acq_rel) > 1) {
-        sk_poll_set(c, SK_POLL_NMI);
+    } else if (atomic_load_explicit(&c->ev_nmi, memory_order_acquire) == 0) {
+        return false;
+    } else {
+        atomic_fetch_sub_explicit(&c->ev_nmi, 1, memory_order_acq_rel);
     }
     c->nmi_masked = true;
     run_event(c, SK_EV_NMI, SK_NMI);

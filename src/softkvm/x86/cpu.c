@@ -89,7 +89,6 @@ static void reset_power_on(struct sk_vcpu *c)
     c->mcg_status = 0;
     c->mtrr = (struct sk_mtrr){ 0 };
     c->mp_state = c->id == 0 ? SK_MP_RUNNABLE : SK_MP_UNINITIALIZED;
-    c->nmi_masked = false;
 }
 
 void sk_vcpu_reset(struct sk_vcpu *c, bool init)
@@ -109,7 +108,8 @@ void sk_vcpu_reset(struct sk_vcpu *c, bool init)
     c->dr[7] = 0x400;
     c->special = 0;
     c->exc_pending = c->exc_injected = c->delivering = false;
-    c->intr_injected = c->nmi_injected = false;
+    c->intr_injected = c->nmi_injected = c->nmi_masked = false;
+    atomic_store_explicit(&c->ev_nmi, 0, memory_order_relaxed);
     c->pio_pending = false;
     c->msr_len = 0;
     c->mmio_n = c->mmio_pos = 0;

@@ -487,6 +487,19 @@ void sk_run(struct sk_vcpu *c, uint64_t max_insns);
  */
 void sk_poll_set(struct sk_vcpu *c, uint32_t bits);
 
+/* An NMI arrives: any thread. Two are kept: one to be taken, one behind it. */
+static inline void sk_nmi_post(struct sk_vcpu *c)
+{
+    uint32_t n = atomic_load_explicit(&c->ev_nmi, memory_order_relaxed);
+
+    while (n < 2 && !atomic_compare_exchange_weak(&c->ev_nmi, &n, n + 1)) {
+    }
+    sk_poll_set(c, SK_POLL_NMI);
+}
+
+/* Of NMIs that arrive while one is served, one is kept (SDM 3A §6.7.1). The vCPU's thread. */
+void sk_nmi_merge(struct sk_vcpu *c);
+
 /* Sleeps until c->poll or immediate_exit is not 0, or a signal was caught. */
 void sk_poll_wait(struct sk_vcpu *c);
 

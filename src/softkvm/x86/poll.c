@@ -32,6 +32,14 @@ void sk_poll_set(struct sk_vcpu *c, uint32_t bits)
     }
 }
 
+void sk_nmi_merge(struct sk_vcpu *c)
+{
+    uint32_t n = atomic_load_explicit(&c->ev_nmi, memory_order_relaxed);
+
+    while (n > 1 && !atomic_compare_exchange_weak(&c->ev_nmi, &n, 1)) {
+    }
+}
+
 void sk_poll_wait(struct sk_vcpu *c)
 {
     /* A time-out, so that a signal with SA_RESTART ends the wait too (futex(2), ERRORS). */

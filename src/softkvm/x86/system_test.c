@@ -437,24 +437,49 @@ static void test_msrs(void **state)
     assert_int_equal(vector(b), SK_GP);
 }
 
+/* Of the NMIs that arrive while one is served, one is taken behind it. */
+static void test_nmi(void **state)
+{
+    struct bare *b = *state;
+
+    bare_prot(b);
+    halts(b, BARE_CS0);
+    b->ram[HALTS + 16 * SK_NMI + 1] = 0xcf; /* hlt; iret */
+    bare_code(b, 0x1000, "\x90\xf4", 2);
+    sk_nmi_post(b->c);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(bare_run(b), SK_EXIT_HLT);
+        assert_int_equal(vector(b), SK_NMI);
+        assert_int_equal(*stack32(b, 0), 0x1000);
+        assert_true(b->c->nmi_masked);
+        for (int k = 0; i == 0 && k < 3; k++) {
+            sk_nmi_post(b->c);
+        }
+    }
+    assert_int_equal(bare_run(b), SK_EXIT_HLT);
+    assert_int_equal(b->c->r[SK_RIP], 0x1002);
+    assert_false(b->c->nmi_masked);
+    /* One whose delivery the client took over comes although NMIs are masked. */
+    bare_code(b, 0x1000, "\x90\xf4", 2);
+    b->c->nmi_masked = b->c->nmi_injected = true;
+    sk_poll_set(b->c, SK_POLL_NMI);
+    assert_int_equal(bare_run(b), SK_EXIT_HLT);
+    assert_int_equal(vector(b), SK_NMI);
+    assert_int_equal(bare_run(b), SK_EXIT_HLT);
+    assert_int_equal(b->c->r[SK_RIP], 0x1002);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_v86),
-        cmocka_unit_test(test_call_gate),
-        cmocka_unit_test(test_task_switch),
-        cmocka_unit_test(test_single_step),
-        cmocka_unit_test(test_breakpoints),
-        cmocka_unit_test(test_paging_rights),
-        cmocka_unit_test(test_accessed_dirty),
-        cmocka_unit_test(test_syscall),
-        cmocka_unit_test(test_syscall_tf),
-        cmocka_unit_test(test_step_port),
-        cmocka_unit_test(test_system_base),
-        cmocka_unit_test(test_double_fault),
-        cmocka_unit_test(test_sti_shadow),
-        cmocka_unit_test(test_unreal),
-        cmocka_unit_test(test_real_limit),
+        cmocka_unit_test(test_nmi),           cmocka_unit_test(test_v86),
+        cmocka_unit_test(test_call_gate),     cmocka_unit_test(test_task_switch),
+        cmocka_unit_test(test_single_step),   cmocka_unit_test(test_breakpoints),
+        cmocka_unit_test(test_paging_rights), cmocka_unit_test(test_accessed_dirty),
+        cmocka_unit_test(test_syscall),       cmocka_unit_test(test_syscall_tf),
+        cmocka_unit_test(test_step_port),     cmocka_unit_test(test_system_base),
+        cmocka_unit_test(test_double_fault),  cmocka_unit_test(test_sti_shadow),
+        cmocka_unit_test(test_unreal),        cmocka_unit_test(test_real_limit),
         cmocka_unit_test(test_msrs),
     };
 

@@ -181,9 +181,12 @@ SK_HANDLER1(int1, op_int1);
 
 OP(op_iret)
 {
-    c->nmi_masked = false; /* even if it faults (SDM 3A §6.7.1) */
-    if (atomic_load_explicit(&c->ev_nmi, memory_order_relaxed)) {
-        sk_poll_set(c, SK_POLL_NMI);
+    if (c->nmi_masked) {
+        sk_nmi_merge(c);
+        c->nmi_masked = false; /* even if it faults (SDM 3A §6.7.1) */
+        if (atomic_load_explicit(&c->ev_nmi, memory_order_relaxed)) {
+            sk_poll_set(c, SK_POLL_NMI);
+        }
     }
     sk_blocks_serialise(c); /* serialising */
     sk_iret(c, in->osize);
