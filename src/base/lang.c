@@ -27,8 +27,9 @@ static void lang_build_tree(char path[PATH_MAX])
 void lang_init(void)
 {
     char path[PATH_MAX];
-    (void)setlocale(LC_ALL, "");
-    (void)setlocale(LC_NUMERIC, "C");
+    /* Not LC_ALL: numbers and dates are printed for programs, and each category costs page faults. */
+    (void)setlocale(LC_CTYPE, "");
+    (void)setlocale(LC_MESSAGES, "");
     lang_build_tree(path);
     (void)bindtextdomain("posada", path[0] != '\0' ? path : POSADA_LOCALEDIR);
     (void)textdomain("posada");

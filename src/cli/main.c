@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * posada: the command line. Each command is a file of its own and a row in commands.def.
+ * posada: the command line. It starts a VM from options by itself, since that is to be quick, and
+ * becomes posada-tools, with all the libraries that images need, for everything else.
  */
+#include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/lang.h"
 #include "cli/cli.h"
+#include "cli/start.h"
 
 static const struct {
     const char *name;
     const char *summary;
-    int (*main)(int argc, char **argv);
 } commands[] = {
-#define COMMAND(name, summary) { #name, summary, name##_main },
+#define COMMAND(name, summary) { #name, summary },
 #include "cli/commands.def"
 #undef COMMAND
 };
@@ -26,8 +30,19 @@ static void print_help(FILE *out)
     fputs(_("\n'posada COMMAND --help' describes a command. Manual: posada(1).\n"), out);
 }
 
+static int become_tools(char **argv)
+{
+    struct err err = ERR_INIT;
+    CLEANUP_FREE char *program = cli_program_path("posada-tools");
+    execvp(program, argv);
+    (void)err_set_errno(&err, -errno,
+                        "cannot start '%s': is it installed beside 'posada' or in PATH?", program);
+    return cli_fail(argv[1], &err);
+}
+
 int main(int argc, char **argv)
 {
+    bool ours = false;
     lang_init();
     if (argc < 2) {
         print_help(stderr);
@@ -41,9 +56,13 @@ int main(int argc, char **argv)
         puts("posada " POSADA_VERSION);
         return CLI_EXIT_OK;
     }
+    int code = strcmp(argv[1], "run") == 0 ? start_main(argc - 1, argv + 1, &ours) : 0;
+    if (ours) {
+        return code;
+    }
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
-            return commands[i].main(argc - 1, argv + 1);
+            return become_tools(argv);
         }
     }
     fprintf(stderr, _("posada: unknown command '%s'\n"), argv[1]);

@@ -21,114 +21,6 @@
 
 #define AGENT_SECONDS 300 /* for a whole system to start on the software engine */
 #define GUEST_CID     3   /* each VM has a vsock of its own: all may have the same */
-#define MAX_WORDS     4096
-
-#define FIELD(member) .offset = offsetof(struct run_image_opts, member)
-
-static const struct schema_field fields[] = {
-    {.name = "rm",
-     .type = SCHEMA_FLAG,
-     FIELD(rm),
-     .help = "image: throw the VM's disk away at the end; without --name that is the default" },
-    { .name = "keep",
-     .type = SCHEMA_FLAG,
-     FIELD(keep),
-     .help = "image: keep the VM's disk under its name (--name, else the image's)" },
-    { .name = "ssh",
-     .type = SCHEMA_FLAG,
-     FIELD(ssh),
-     .help = "image: wait for the system and connect by ssh; the VM ends with the session" },
-    { .name = "system",
-     .type = SCHEMA_FLAG,
-     FIELD(system),
-     .help = "image: start the whole system before COMMAND, with its services" },
-    { .name = "store",
-     .arg = "DIR",
-     .type = SCHEMA_STR,
-     .min = 1,
-     .complete = "dir",
-     FIELD(store),
-     .help =
-          "the image store; without it $POSADA_STORE, /var/lib/posada or ~/.local/share/posada" },
-    { 0                                                               },
-};
-
-const struct schema run_image_schema = {
-    .name = "run",
-    .size = sizeof(struct run_image_opts),
-    .fields = fields,
-};
-
-/* ---- The command line ---- */
-
-struct words {
-    char *own[MAX_WORDS]; /* options of run_image_schema */
-    char *vm[MAX_WORDS];  /* of vmconfig_schema */
-    int nown, nvm;
-    const char *image;
-    char **command; /* behind "--"; NULL: none */
-    bool too_many;
-};
-
-/* The option that `arg` is, and whether its value is the next argument. */
-static const struct schema_field *find_option(const struct schema *schema, const char *arg,
-                                              bool *ret_next)
-{
-    char name[64];
-    size_t len = strcspn(arg + 2 - (arg[1] != '-'), "=");
-    const struct schema_field *f = NULL;
-    if (arg[1] == '-') {
-        (void)snprintf(name, sizeof(name), "%.*s", (int)MIN(len, sizeof(name) - 1), arg + 2);
-        f = schema_find(schema, name);
-    } else {
-        for (f = schema->fields; f->name != NULL && (f->letter == 0 || f->letter != arg[1]); f++) {
-        }
-        f = f->name != NULL ? f : NULL;
-    }
-    *ret_next = f != NULL && f->type != SCHEMA_FLAG && strchr(arg, '=') == NULL;
-    return f;
-}
-
-static void split(struct words *w, int argc, char **argv)
-{
-    w->own[w->nown++] = argv[0];
-    w->vm[w->nvm++] = argv[0];
-    for (int i = 1; i < argc && w->nown < MAX_WORDS - 2 && w->nvm < MAX_WORDS - 2; i++) {
-        char *arg = argv[i];
-        bool next = false;
-        if (strcmp(arg, "--") == 0) {
-            w->command = &argv[i + 1];
-            return;
-        }
-        if (arg[0] != '-' || arg[1] == '\0') {
-            w->too_many |= w->image != NULL;
-            w->image = w->image != NULL ? w->image : arg;
-        } else if (find_option(&run_image_schema, arg, &next) != NULL) {
-            w->own[w->nown++] = arg;
-            if (next && i + 1 < argc) {
-                w->own[w->nown++] = argv[++i];
-            }
-        } else {
-            (void)find_option(&vmconfig_schema, arg, &next);
-            w->vm[w->nvm++] = arg;
-            if (next && i + 1 < argc) {
-                w->vm[w->nvm++] = argv[++i];
-            }
-        }
-    }
-}
-
-bool run_image_wanted(int argc, char **argv)
-{
-    struct words *w = calloc(1, sizeof(*w));
-    if (w == NULL) {
-        abort();
-    }
-    split(w, argc, argv);
-    bool wanted = w->image != NULL;
-    free(w);
-    return wanted;
-}
 
 /* ---- What a run consists of ---- */
 
@@ -146,22 +38,7 @@ struct run {
     char socket[STORE_PATH_MAX + 16];
 };
 
-static bool given(const struct words *w, const char *name, char letter)
-{
-    bool next;
-    for (int i = 1; i < w->nvm; i++) {
-        if (w->vm[i][0] == '-' && w->vm[i][1] != '\0') {
-            const struct schema_field *f = find_option(&vmconfig_schema, w->vm[i], &next);
-            if (f != NULL && (strcmp(f->name, name) == 0 || (letter != 0 && f->letter == letter))) {
-                return true;
-            }
-            i += next ? 1 : 0;
-        }
-    }
-    return false;
-}
-
-static int parse(struct run *r, struct words *w, struct err *err)
+static int parse(struct run *r, struct run_words *w, struct err *err)
 {
     int first = 0;
     int rc = schema_parse_options(&run_image_schema, &r->o, w->nown, w->own, &first, err);
@@ -187,8 +64,8 @@ static int parse(struct run *r, struct words *w, struct err *err)
         return err_set(err, -EINVAL, "--ssh takes no command");
     }
     r->command = (const char *const *)w->command;
-    r->memory_given = given(w, "memory", 'm');
-    r->name_given = given(w, "name", 0);
+    r->memory_given = run_words_given(w, "memory", 'm');
+    r->name_given = run_words_given(w, "name", 0);
     r->keep = !r->o.rm && (r->o.keep || r->name_given);
     return 0;
 }
@@ -467,19 +344,17 @@ static int run_it(struct run *r, struct err *err)
     return rc;
 }
 
-int run_image_main(int argc, char **argv)
+int run_image_main(struct run_words *w)
 {
     struct err err = ERR_INIT;
-    struct words *w = calloc(1, sizeof(*w));
     struct run *r = calloc(1, sizeof(*r));
-    if (w == NULL || r == NULL) {
+    if (r == NULL) {
         abort();
     }
     r->tmp.fd = -1;
     r->vm.fd = -1;
     schema_init(&run_image_schema, &r->o);
     schema_init(&vmconfig_schema, &r->c);
-    split(w, argc, argv);
     int code = parse(r, w, &err);
     if (code < 0) {
         code = cli_usage("run", &err);
@@ -499,6 +374,5 @@ int run_image_main(int argc, char **argv)
     schema_done(&vmconfig_schema, &r->c);
     schema_done(&run_image_schema, &r->o);
     free(r);
-    free(w);
     return code;
 }

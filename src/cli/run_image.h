@@ -9,24 +9,12 @@
 #ifndef CLI_RUN_IMAGE_H
 #define CLI_RUN_IMAGE_H
 
-#include "base/schema.h"
+#include "cli/run_words.h"
 
 /* Exit code of `posada run IMAGE -- COMMAND` when it was not the command that ended. */
 #define RUN_IMAGE_FAILED 125
 
-struct run_image_opts {
-    bool rm;
-    bool keep;
-    bool ssh;
-    bool system;
-    char *store;
-};
-
-/* The options on top of those of vmconfig.c. */
-extern const struct schema run_image_schema;
-
-/* True when the command line names an image: it has an operand before "--". */
-bool run_image_wanted(int argc, char **argv);
-int run_image_main(int argc, char **argv);
+/* The command line, as run_words_split() has sorted it. */
+int run_image_main(struct run_words *w);
 
 #endif
