@@ -93,8 +93,9 @@ int irq_new(const struct vm *vm, struct irq **ret_irq, struct err *err)
         irq->max_msi = MIN((unsigned)max - LAYOUT_GSI_MSI_BASE, IRQ_MAX_MSI);
     }
     irq->slot = calloc(irq->max_msi + 1, sizeof(irq->slot[0]));
-    irq->table = calloc(1, sizeof(*irq->table) +
-                               (IRQ_FIXED_ROUTES + irq->max_msi) * sizeof(irq->table->entries[0]));
+    /* Not zeroed: irq_commit() writes what it hands over, and that is a small part. */
+    irq->table = malloc(sizeof(*irq->table) +
+                        (IRQ_FIXED_ROUTES + irq->max_msi) * sizeof(irq->table->entries[0]));
     if (irq->slot == NULL || irq->table == NULL) {
         irq_free(irq);
         return err_set(err, -ENOMEM, "interrupt routing: out of memory");

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "softkvm/abi/abi_int.h"
 #include "softkvm/x86/tsc.h"
@@ -21,13 +22,15 @@ static void vm_free(struct abi_obj *obj)
     abi_slots_free(vm);
     abi_msr_filter_free(atomic_load_explicit(&vm->msr_filter, memory_order_relaxed));
     pthread_mutex_destroy(&vm->lock);
-    free(vm);
+    munmap(vm, sizeof(*vm));
 }
 
 int abi_vm_create(void)
 {
-    struct abi_vm *vm = calloc(1, sizeof(*vm));
-    if (vm == NULL) {
+    /* Zero pages: few of the memory slots are ever used. */
+    struct abi_vm *vm =
+        mmap(NULL, sizeof(*vm), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (vm == MAP_FAILED) {
         return -ENOMEM;
     }
     vm->obj.kind = ABI_VM;

@@ -80,10 +80,12 @@ void sk_blocks_flush(struct sk_vcpu *c)
 {
     struct sk_blocks *b = c->blocks;
 
-    memset(b->hash, 0, sizeof(b->hash));
-    memset(b->page, 0, sizeof(b->page));
-    memset(b->jc, 0, sizeof(b->jc));
-    b->used = 0;
+    if (b->used > 0) { /* else the tables are empty, and their pages untouched */
+        memset(b->hash, 0, sizeof(b->hash));
+        memset(b->page, 0, sizeof(b->page));
+        memset(b->jc, 0, sizeof(b->jc));
+        b->used = 0;
+    }
     sk_blocks_forget(c);
     c->leave = 1;
 }

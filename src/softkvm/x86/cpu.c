@@ -40,7 +40,7 @@ struct sk_vcpu *sk_vcpu_new(struct sk_vm *vm, uint32_t id, uint8_t *pio_data)
     sk_jit_init(c);
     c->maxphyaddr = 40;
     sk_cpuid_unset(c);
-    sk_tlb_reset(c);
+    sk_tlb_init(c);
     sk_vcpu_reset(c, false);
     return c;
 }

@@ -31,11 +31,13 @@ struct emit {
 
 struct sk_hostexec *sk_hostexec_new(void)
 {
-    struct sk_hostexec *h = calloc(1, sizeof(*h));
+    /* Zero pages: most slots stay empty. */
+    struct sk_hostexec *h =
+        mmap(NULL, sizeof(*h), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int fd = memfd_create("softkvm-stubs", MFD_CLOEXEC);
     void *rw = MAP_FAILED, *rx = MAP_FAILED;
 
-    if (h && fd >= 0 && ftruncate(fd, ARENA_SIZE) == 0) {
+    if (h != MAP_FAILED && fd >= 0 && ftruncate(fd, ARENA_SIZE) == 0) {
         rw = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         rx = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     }
@@ -46,7 +48,9 @@ struct sk_hostexec *sk_hostexec_new(void)
         if (rw != MAP_FAILED) {
             munmap(rw, ARENA_SIZE);
         }
-        free(h);
+        if (h != MAP_FAILED) {
+            munmap(h, sizeof(*h));
+        }
         return NULL;
     }
     h->rw = rw;
@@ -60,7 +64,7 @@ void sk_hostexec_free(struct sk_hostexec *h)
     if (h) {
         munmap(h->rw, ARENA_SIZE);
         munmap(h->rx, ARENA_SIZE);
-        free(h);
+        munmap(h, sizeof(*h));
     }
 }
 

@@ -199,8 +199,8 @@ static inline void sk_need_aligned(struct sk_vcpu *c, const struct sk_insn *in, 
 
 /* --- tlb.c --- */
 
-/* Puts the tables in their first state (new vCPU). */
-void sk_tlb_reset(struct sk_vcpu *c);
+/* For a new vCPU, whose tables are all zero: makes them empty, without touching their pages. */
+void sk_tlb_init(struct sk_vcpu *c);
 /* Drops every translation of this vCPU, global pages included. */
 void sk_tlb_flush_all(struct sk_vcpu *c);
 /* Drops those that are not global (MOV CR3). */

@@ -377,9 +377,12 @@ const uint8_t *sk_fetch_ptr(struct sk_vcpu *c, uint64_t lin, uint64_t *ret_gpa)
     return e->host ? e->host + (lin & 4095) : NULL;
 }
 
-void sk_tlb_reset(struct sk_vcpu *c)
+void sk_tlb_init(struct sk_vcpu *c)
 {
-    tlb_clear_all(c);
+    for (unsigned t = 0; t < 2 * SK_TLB_NSETS; t++) {
+        tlb_clear(tlb_entry(c, t << SK_TLB_BITS), 0); /* of all entries, page 0 belongs here */
+    }
+    c->mmu->large_lo = ~UINT64_C(0);
     c->mmu->gen++;
 }
 

@@ -30,7 +30,7 @@ struct prompt {
     size_t len;
     char line[PROMPT_LINE_MAX];
 
-    struct wire_msg msg;
+    struct wire_msg msg; /* the last member: prompt_new() */
 };
 
 static void prompt_show(struct prompt *p)
@@ -233,10 +233,11 @@ void prompt_toggle(struct prompt *p)
 int prompt_new(struct chr *chr, struct loop *chr_loop, struct loop *ctl_loop, ctl_handler *handler,
                void *opaque, struct prompt **ret_prompt, struct err *err)
 {
-    struct prompt *p = calloc(1, sizeof(*p));
+    struct prompt *p = malloc(sizeof(*p));
     if (p == NULL) {
         return err_set(err, -ENOMEM, "control prompt: out of memory");
     }
+    memset(p, 0, offsetof(struct prompt, msg)); /* a request writes all that is read of msg */
     p->chr = chr;
     p->chr_loop = chr_loop;
     p->ctl_loop = ctl_loop;
