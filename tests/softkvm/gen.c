@@ -547,7 +547,7 @@ bool or_make(struct or_case *k, const struct sk_row *row, const uint32_t *featur
         put(&b, (uint64_t)(int64_t)((int)((or_rnd() >> 20) % 2048) - 1024), 4);
     }
     len = sk_decode(&k->in, k->insn, 15, &env);
-    if (len < 0 || sk_rows[k->in.row].h != row->h) {
+    if (len < 0 || sk_row_handlers[k->in.row] != sk_row_handlers[row - sk_rows]) {
         return false;
     }
     k->len = (unsigned)len;

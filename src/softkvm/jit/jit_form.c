@@ -87,7 +87,7 @@ static void form_init(void)
     for (unsigned r = 0; r < sk_rows_n && r < ARRAY_LEN(by_row); r++) {
         by_row[r] = sk_rows[r].attr & A_END ? &by_interp_end : &by_interp;
         for (unsigned i = 0; i < ARRAY_LEN(entries); i++) {
-            if (entries[i].h == sk_rows[r].h) {
+            if (entries[i].h == sk_row_handlers[r]) {
                 by_row[r] = &entries[i].form;
             }
         }

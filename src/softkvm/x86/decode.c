@@ -500,7 +500,7 @@ static void dec_finish(struct dec *d, const struct sk_row *r)
     } else {
         size = (unsigned)__builtin_ctz(in->osize);
     }
-    in->fn = r->h->fn[(in->flags & SK_IN_MEM) != 0][size];
+    in->fn = sk_row_handlers[r - sk_rows]->fn[(in->flags & SK_IN_MEM) != 0][size];
     in->len = (uint8_t)d->pos;
     in->flags |=
         (uint16_t)((d->lock ? SK_IN_LOCK : 0) | (d->rep == 0xf3 ? SK_IN_REP : 0) |

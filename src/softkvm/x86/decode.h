@@ -111,7 +111,10 @@ struct sk_decode_env {
  * function; any thread. */
 int sk_decode(struct sk_insn *ret, const uint8_t *p, unsigned n, const struct sk_decode_env *env);
 
-/* One row of insns.def. */
+#define SK_ROW_NAME 20
+
+/* One row of insns.def. Without pointers: the loader of a position-independent program writes each
+ * page that has one. */
 struct sk_row {
     uint8_t map; /* enum sk_map */
     uint8_t opcode;
@@ -123,11 +126,11 @@ struct sk_row {
     uint16_t op[4];
     uint16_t feature;
     uint32_t fl_read, fl_written, fl_undef;
-    const char *name;
-    const struct sk_handler *h;
+    char name[SK_ROW_NAME];
 };
 
 extern const struct sk_row sk_rows[];
+extern const struct sk_handler *const sk_row_handlers[]; /* by row */
 extern const unsigned sk_rows_n;
 
 /* Register operand accessors. */

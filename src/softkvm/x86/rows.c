@@ -40,8 +40,14 @@ const struct sk_row sk_rows[] = {
         .fl_written = fw,                                                                          \
         .fl_undef = fu,                                                                            \
         .name = #name_,                                                                            \
-        .h = &sk_h_##h_,                                                                           \
 },
+#include "softkvm/x86/insns.def"
+#undef SK_I
+};
+
+const struct sk_handler *const sk_row_handlers[] = {
+#define SK_I(map, opcode, n, pfx, ext, vex, attr, name, o1, o2, o3, o4, feat, fr, fw, fu, h)       \
+    &sk_h_##h,
 #include "softkvm/x86/insns.def"
 #undef SK_I
 };
