@@ -27,7 +27,8 @@ static void lang_build_tree(char path[PATH_MAX])
 void lang_init(void)
 {
     char path[PATH_MAX];
-    /* Not LC_ALL: numbers and dates are printed for programs, and each category costs page faults. */
+    /* Not LC_ALL: numbers and dates are printed for programs, and each category costs page faults.
+     */
     (void)setlocale(LC_CTYPE, "");
     (void)setlocale(LC_MESSAGES, "");
     lang_build_tree(path);
