@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "cli/appliance.h"
 #include "cli/cli.h"
+#include "cli/run_mount.h"
 #include "cli/run_vm.h"
 #include "image/store_vm.h"
 #include "vmm/vmconfig.h"
@@ -35,6 +36,7 @@ struct run {
     bool keep;
     bool memory_given, name_given;
     unsigned ssh_port;
+    struct run_mounts mounts;
     char socket[STORE_PATH_MAX + 16];
 };
 
@@ -62,6 +64,17 @@ static int parse(struct run *r, struct run_words *w, struct err *err)
     }
     if (r->o.ssh && w->command != NULL) {
         return err_set(err, -EINVAL, "--ssh takes no command");
+    }
+    if (r->o.mount.count > 0 && w->command == NULL && !r->o.ssh) {
+        return err_set(err, -EINVAL,
+                       "--mount goes with a command or --ssh (at a console: --share)");
+    }
+    char *const *mounts = r->o.mount.items;
+    for (size_t i = 0; i < r->o.mount.count; i++) {
+        rc = run_mount_add(&r->mounts, mounts[i], &r->c, err);
+        if (rc < 0) {
+            return rc;
+        }
     }
     r->command = (const char *const *)w->command;
     r->memory_given = run_words_given(w, "memory", 'm');
@@ -233,9 +246,8 @@ static void show_console(const struct run *r)
 
 static int run_command(struct run *r, struct run_vm *vm, struct err *err)
 {
-    static const char *const no_mounts[] = { NULL };
     int fd = run_vm_connect(vm, r->socket, AGENT_SECONDS, err);
-    int code = fd < 0 ? fd : run_vm_command(vm, fd, r->command, no_mounts, STDIN_FILENO, err);
+    int code = fd < 0 ? fd : run_vm_command(vm, fd, r->command, r->mounts.words, STDIN_FILENO, err);
     if (code == -ESHUTDOWN || code == -ECONNRESET) {
         show_console(r);
     }
@@ -270,7 +282,6 @@ static int ssh_key(const struct run *r, char *path, char **ret_public, struct er
 /* The key goes in through the agent, so the image need not know it. */
 static int run_ssh(struct run *r, struct run_vm *vm, struct err *err)
 {
-    static const char *const no_mounts[] = { NULL };
     char key[STORE_PATH_MAX];
     char port[16];
     CLEANUP_FREE char *public = NULL;
@@ -291,7 +302,7 @@ static int run_ssh(struct run *r, struct run_vm *vm, struct err *err)
         NULL
     };
     int fd = run_vm_connect(vm, r->socket, AGENT_SECONDS, err);
-    rc = fd < 0 ? fd : run_vm_command(vm, fd, install, no_mounts, -1, err);
+    rc = fd < 0 ? fd : run_vm_command(vm, fd, install, r->mounts.words, -1, err);
     if (rc != 0) {
         return rc < 0 ? rc : err_set(err, -EIO, "the key for ssh could not be put into the guest");
     }

@@ -26,6 +26,15 @@ static const struct schema_field fields[] = {
      .type = SCHEMA_FLAG,
      FIELD(system),
      .help = "image: start the whole system before COMMAND, with its services" },
+    { .name = "mount",
+     .arg = "HOST:GUEST[:rw]",
+     .type = SCHEMA_STR,
+     .list = true,
+     .min = 1,
+     FIELD(mount),
+     .help =
+          "image: COMMAND or the ssh session finds the host's folder HOST at GUEST; it may only "
+          "read it, with :rw write it as well" },
     { .name = "store",
      .arg = "DIR",
      .type = SCHEMA_STR,
@@ -34,7 +43,7 @@ static const struct schema_field fields[] = {
      FIELD(store),
      .help =
           "the image store; without it $POSADA_STORE, /var/lib/posada or ~/.local/share/posada" },
-    { 0                                                               },
+    { 0                                                                   },
 };
 
 const struct schema run_image_schema = {

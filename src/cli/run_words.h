@@ -15,6 +15,7 @@ struct run_image_opts {
     bool keep;
     bool ssh;
     bool system;
+    struct schema_list mount; /* char *: "HOST:GUEST[:rw]" */
     char *store;
 };
 

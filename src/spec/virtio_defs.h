@@ -142,6 +142,7 @@ _Static_assert(sizeof(struct virtio_packed_event) == 4, "virtio 1.2 §2.8.14");
 #define VIRTIO_ID_RNG     4
 #define VIRTIO_ID_BALLOON 5
 #define VIRTIO_ID_VSOCK   19
+#define VIRTIO_ID_FS      26
 
 /* Block device (§5.2). */
 #define VIRTIO_BLK_F_SIZE_MAX     1

@@ -17,10 +17,12 @@
 #include "vmm/dev/rtc.h"
 #include "vmm/dev/serial.h"
 #include "vmm/dev/vmgenid.h"
+#include "vmm/fs/share_wire.h"
 #include "vmm/machine_int.h"
 #include "vmm/virtio/virtio_balloon.h"
 #include "vmm/virtio/virtio_blk.h"
 #include "vmm/virtio/virtio_console.h"
+#include "vmm/virtio/virtio_fs.h"
 #include "vmm/virtio/virtio_net.h"
 #include "vmm/virtio/virtio_vsock.h"
 
@@ -266,6 +268,35 @@ static int machine_add_nets(struct machine *m, const struct machine_row *row, st
     return 0;
 }
 
+/* ---- Shared folders ---- */
+
+static int machine_add_shares(struct machine *m, const struct machine_row *row, struct err *err)
+{
+    const struct vmconfig_share *shares = m->config->share.items;
+    for (unsigned i = 0; i < m->config->share.count; i++) {
+        const char *args[] = { "--dir", shares[i].dir, shares[i].writable ? "--writable" : NULL,
+                               NULL };
+        const struct helper_opts o = { .name = "posada-fs",
+                                       .args = args,
+                                       .send_buffer = SHARE_WIRE_BUFFER };
+        struct helper *h = &m->back.share[m->back.nshare];
+        struct dev *dev;
+        char id[32];
+        (void)snprintf(id, sizeof(id), "%s%u", row->id, i);
+        int rc = helper_start(&o, h, err);
+        if (rc < 0) {
+            return err_prefix(err, "%s: ", id);
+        }
+        m->back.nshare++;
+        struct virtio_fs_params p = { .tag = shares[i].tag, .fd = h->fd };
+        rc = dev_new(&m->env, row->cls, id, &p, &dev, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
 static int machine_add_balloon(struct machine *m, const struct machine_row *row, struct err *err)
 {
     if (!m->config->balloon) {
@@ -312,6 +343,9 @@ void machine_free_devices(struct machine *m)
     prompt_free(m->prompt);
     for (unsigned i = 0; i < m->back.nchr; i++) {
         chr_close(m->back.chr[i]);
+    }
+    for (unsigned i = 0; i < m->back.nshare; i++) {
+        helper_end(&m->back.share[i]);
     }
     for (unsigned i = 0; i < m->back.nnet; i++) {
         netbe_close(m->back.net[i]);

@@ -16,6 +16,7 @@
 #include "vmm/ctl/prompt.h"
 #include "vmm/dev/dev.h"
 #include "vmm/engine.h"
+#include "vmm/helper.h"
 #include "vmm/irq.h"
 #include "vmm/layout.h"
 #include "vmm/machine.h"
@@ -54,6 +55,8 @@ struct machine_back {
     unsigned nnet;
     struct blk *blk[VMCONFIG_MAX_DISKS];
     unsigned nblk;
+    struct helper share[VMCONFIG_MAX_SHARES]; /* servers of the shared folders */
+    unsigned nshare;
 };
 
 struct machine_notice {

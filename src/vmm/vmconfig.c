@@ -185,6 +185,49 @@ static const struct schema net_schema = {
     .check = net_check,
 };
 
+#define SHARE(member) .offset = offsetof(struct vmconfig_share, member)
+
+static const struct schema_field share_fields[] = {
+    {.name = "dir",
+     .arg = "DIR",
+     .type = SCHEMA_STR,
+     .positional = true,
+     .required = true,
+     .min = 1,
+     SHARE(dir),
+     .complete = "dir",
+     .help = "the folder of the host" },
+    { .name = "tag",
+     .arg = "TAG",
+     .type = SCHEMA_STR,
+     .required = true,
+     .min = 1,
+     SHARE(tag),
+     .help = "what the guest mounts: mount -t virtiofs TAG /mnt (36 bytes at most)" },
+    { .name = "writable",
+     .type = SCHEMA_FLAG,
+     SHARE(writable),
+     .help = "the guest may change it; without this it may only read" },
+    { 0        },
+};
+
+static int share_check(const void *obj, struct err *err)
+{
+    const struct vmconfig_share *s = obj;
+    if (strlen(s->tag) > VMCONFIG_TAG_MAX) {
+        return err_set(err, -EINVAL, "tag: '%s' has %zu bytes: %d at most", s->tag, strlen(s->tag),
+                       VMCONFIG_TAG_MAX);
+    }
+    return 0;
+}
+
+static const struct schema share_schema = {
+    .name = "share",
+    .size = sizeof(struct vmconfig_share),
+    .fields = share_fields,
+    .check = share_check,
+};
+
 #define VM(member) .offset = offsetof(struct vmconfig, member)
 
 static const struct schema_field vmconfig_fields[] = {
@@ -275,6 +318,12 @@ static const struct schema_field vmconfig_fields[] = {
      .sub = &net_schema,
      VM(net),
      .help = "a network card (virtio-net)" },
+    { .name = "share",
+     .type = SCHEMA_GROUP,
+     .list = true,
+     .sub = &share_schema,
+     VM(share),
+     .help = "a folder that the guest sees (virtio-fs)" },
     { .name = "vsock",
      .arg = "CID",
      .type = SCHEMA_UINT,
@@ -353,7 +402,7 @@ static const struct schema_field vmconfig_fields[] = {
      .type = SCHEMA_FLAG,
      VM(json),
      .help = "print one JSON object about the run on stdout when it ends" },
-    { 0             },
+    { 0                                                  },
 };
 
 static int vmconfig_check(const void *obj, struct err *err)
@@ -366,6 +415,19 @@ static int vmconfig_check(const void *obj, struct err *err)
     if (c->net.count > VMCONFIG_MAX_NETS) {
         return err_set(err, -EINVAL, "--net is given %zu times: %d at most", c->net.count,
                        VMCONFIG_MAX_NETS);
+    }
+    if (c->share.count > VMCONFIG_MAX_SHARES) {
+        return err_set(err, -EINVAL, "--share is given %zu times: %d at most", c->share.count,
+                       VMCONFIG_MAX_SHARES);
+    }
+    const struct vmconfig_share *shares = c->share.items;
+    for (size_t i = 0; i < c->share.count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(shares[i].tag, shares[k].tag) == 0) {
+                return err_set(err, -EINVAL, "--share: two folders have the tag '%s'",
+                               shares[i].tag);
+            }
+        }
     }
     if (c->control != NULL && strncmp(c->control, "unix:", 5) != 0) {
         return err_set(err, -EINVAL, "--control: '%s' is not a socket: give unix:PATH", c->control);

@@ -10,9 +10,11 @@
 
 #include "base/schema.h"
 
-#define VMCONFIG_MAX_CPUS  64
-#define VMCONFIG_MAX_DISKS 16
-#define VMCONFIG_MAX_NETS  8
+#define VMCONFIG_MAX_CPUS   64
+#define VMCONFIG_MAX_DISKS  16
+#define VMCONFIG_MAX_NETS   8
+#define VMCONFIG_MAX_SHARES 8
+#define VMCONFIG_TAG_MAX    36 /* virtio 1.2 §5.11.4 */
 
 enum vmconfig_engine {
     VMCONFIG_ENGINE_AUTO,
@@ -38,6 +40,12 @@ struct vmconfig_net {
     uint64_t queues;
 };
 
+struct vmconfig_share {
+    char *dir;
+    char *tag; /* 1 to 36 bytes (virtio 1.2 §5.11.4), no two alike */
+    bool writable;
+};
+
 struct vmconfig {
     char *file; /* YAML file with more options; `posada run` resolves it, posada-vmm refuses it */
     char *kernel;
@@ -47,13 +55,14 @@ struct vmconfig {
     bool hugepages;
     char *numa_node; /* NULL: not bound */
     uint64_t cpus;
-    char *cpu;               /* "host" or a model name */
-    char *pin;               /* NULL, or "0,2-3": host CPU of vCPU 0, 1, ... in turn */
-    uint64_t engine;         /* enum vmconfig_engine */
-    struct schema_list disk; /* struct vmconfig_disk */
-    struct schema_list net;  /* struct vmconfig_net */
-    uint64_t vsock;          /* guest CID; 0 = none */
-    char *vsock_path;        /* socket for the host side */
+    char *cpu;                /* "host" or a model name */
+    char *pin;                /* NULL, or "0,2-3": host CPU of vCPU 0, 1, ... in turn */
+    uint64_t engine;          /* enum vmconfig_engine */
+    struct schema_list disk;  /* struct vmconfig_disk */
+    struct schema_list net;   /* struct vmconfig_net */
+    struct schema_list share; /* struct vmconfig_share */
+    uint64_t vsock;           /* guest CID; 0 = none */
+    char *vsock_path;         /* socket for the host side */
     bool balloon;
     char *console;
     char *hvc; /* back end of the virtio console; NULL = none */

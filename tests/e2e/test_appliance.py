@@ -41,7 +41,7 @@ def store(tmp_path_factory):
     for name in ('bin', 'root', 'proc', 'sys', 'dev', 'run', 'tmp', 'mnt'):
         (tree / name).mkdir(exist_ok=True)
     shutil.copy(initrd.busybox_path(), tree / 'bin' / 'busybox')
-    for applet in ('sh', 'cat', 'echo', 'sleep', 'tr', 'ls', 'id', 'mount', 'sync'):
+    for applet in ('sh', 'cat', 'echo', 'sleep', 'tr', 'ls', 'mkdir', 'head', 'id', 'mount', 'sync'):
         (tree / 'bin' / applet).symlink_to('busybox')
     os.environ['POSADA_STORE'] = str(top / 'store')
     posada('image', 'build', 'debian', '--name', 'busybox:1', '--from-dir', tree, '--size', '512M')
@@ -81,6 +81,36 @@ def test_command(store):
                       input=b'in\n', code=7)
     assert out == "in\na 'b\" $c \\\n"
     assert err == 'wrong\n'
+    assert left_over(store) == []
+
+
+def test_mount(store, tmp_path):
+    """Files in and out; read-only without :rw; a link leads the guest nowhere outside."""
+    ro, rw = tmp_path / 'ro', tmp_path / 'rw'
+    ro.mkdir()
+    rw.mkdir()
+    (ro / 'in').write_text('from the host')
+    (tmp_path / 'secret').write_text('secret')
+    (rw / 'link').symlink_to(tmp_path / 'secret')
+    (rw / 'up').symlink_to('..')
+    script = """
+        cat /a/in
+        echo x >/a/new && echo wrong
+        echo x >/a/in && echo wrong
+        cat /b/link && echo wrong
+        cat /b/up/secret /b/../secret && echo wrong
+        echo x >/b/link && echo wrong
+        mkdir /b/d && cat /a/in /a/in >/b/d/out && ls /b
+        cat /dev/zero | head -c 300000 >/b/zeroes
+        exit 0"""
+    out, err = posada('run', '--rm', '--mount', f'{ro}:/a', '--mount', f'{rw}:/b:rw', 'busybox', '--',
+                      'sh', '-c', script)
+    assert out == 'from the hostd\nlink\nup\n', (out, err)
+    assert err.count('Read-only file system') == 2
+    assert (rw / 'd' / 'out').read_text() == 'from the host' * 2
+    assert (rw / 'zeroes').read_bytes() == bytes(300000)
+    assert (tmp_path / 'secret').read_text() == 'secret' and os.listdir(ro) == ['in']
+    assert 'no/such' in posada('run', '--mount', '/no/such:/a', 'busybox', '--', 'ls', code=2)[1]
     assert left_over(store) == []
 
 

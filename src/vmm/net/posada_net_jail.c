@@ -11,10 +11,8 @@
 #include <grp.h>
 #include <linux/landlock.h>
 #include <seccomp.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -22,49 +20,17 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "vmm/helper_jail.h"
 
-#define POSADA_NET_NOBODY     65534               /* Debian's nobody:nogroup; no file is theirs */
-#define POSADA_NET_MAX_MEMORY (UINT64_C(1) << 30) /* of address space; the stack uses some MiB */
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define POSADA_NET_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define POSADA_NET_SANITIZED 1
-#endif
-#endif
-#ifndef POSADA_NET_SANITIZED
-#define POSADA_NET_SANITIZED 0 /* sanitizers reserve terabytes and make calls of their own */
-#endif
+#define POSADA_NET_NOBODY 65534 /* Debian's nobody:nogroup; no file is theirs */
 
 static int posada_net_limits(void)
 {
-    const struct {
-        __rlimit_resource_t what;
-        rlim_t value;
-    } limits[] = {
-        {RLIMIT_NOFILE,   POSADA_NET_MAX_FILES },
-        { RLIMIT_CORE,    0                    },
-        { RLIMIT_FSIZE,   0                    },
-        { RLIMIT_NPROC,   0                    },
-        { RLIMIT_MEMLOCK, 0                    },
-        { RLIMIT_AS,      POSADA_NET_MAX_MEMORY},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
-        if (POSADA_NET_SANITIZED && limits[i].what == RLIMIT_AS) {
-            continue;
-        }
-        struct rlimit old;
-        if (getrlimit(limits[i].what, &old) < 0) {
-            return -errno;
-        }
-        rlim_t value = MIN(limits[i].value, old.rlim_max);
-        struct rlimit rl = { .rlim_cur = value, .rlim_max = value };
-        if (setrlimit(limits[i].what, &rl) < 0) {
-            return -errno;
-        }
+    const struct rlimit no_file = { 0 };
+    if (setrlimit(RLIMIT_FSIZE, &no_file) < 0) {
+        return -errno;
     }
-    return 0;
+    return helper_jail_limits(POSADA_NET_MAX_FILES);
 }
 
 static int posada_net_drop_user(void)
@@ -111,59 +77,16 @@ static int posada_net_files(void)
     return syscall(SYS_landlock_restrict_self, set, 0U) != 0 ? -errno : 0;
 }
 
-/* Calls without a condition on their arguments. */
+/* Beyond those of every helper; without a condition on their arguments. */
 static const int posada_net_calls[] = {
-    SCMP_SYS(poll),
-    SCMP_SYS(ppoll),
-    SCMP_SYS(read),
-    SCMP_SYS(readv),
-    SCMP_SYS(write),
-    SCMP_SYS(writev),
-    SCMP_SYS(recvfrom),
-    SCMP_SYS(recvmsg),
-    SCMP_SYS(sendto),
-    SCMP_SYS(sendmsg),
-    SCMP_SYS(bind),
-    SCMP_SYS(listen),
-    SCMP_SYS(accept),
-    SCMP_SYS(accept4),
-    SCMP_SYS(connect),
-    SCMP_SYS(getsockopt),
-    SCMP_SYS(setsockopt),
-    SCMP_SYS(getsockname),
-    SCMP_SYS(getpeername),
-    SCMP_SYS(shutdown),
-    SCMP_SYS(close),
-    SCMP_SYS(fcntl),
-    SCMP_SYS(newfstatat),
-    SCMP_SYS(fstat),
-    SCMP_SYS(lseek),
-    SCMP_SYS(munmap),
-    SCMP_SYS(mremap),
-    SCMP_SYS(brk),
-    SCMP_SYS(madvise),
-    SCMP_SYS(futex),
-    SCMP_SYS(gettimeofday),
-    SCMP_SYS(time),
-    SCMP_SYS(clock_gettime),
-    SCMP_SYS(getrandom),
-    SCMP_SYS(exit),
-    SCMP_SYS(exit_group),
-    SCMP_SYS(getpid),
-    SCMP_SYS(gettid),
-    SCMP_SYS(tgkill),
-    SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(restart_syscall),
+    SCMP_SYS(readv),      SCMP_SYS(writev),      SCMP_SYS(bind),        SCMP_SYS(listen),
+    SCMP_SYS(accept),     SCMP_SYS(accept4),     SCMP_SYS(connect),     SCMP_SYS(getsockopt),
+    SCMP_SYS(setsockopt), SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(shutdown),
 };
 
-static int posada_net_rules(scmp_filter_ctx ctx)
+static int posada_net_rules(void *ctx)
 {
     int rc = 0;
-    for (size_t i = 0; i < ARRAY_LEN(posada_net_calls) && rc == 0; i++) {
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, posada_net_calls[i], 0);
-    }
     static const int domains[] = { AF_INET, AF_INET6 };
     for (size_t i = 0; i < ARRAY_LEN(domains) && rc == 0; i++) {
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
@@ -174,44 +97,16 @@ static int posada_net_rules(scmp_filter_ctx ctx)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
                               SCMP_A1(SCMP_CMP_EQ, requests[i]));
     }
-    /* Reading only; memory never executable. */
-    rc = rc != 0 ? rc
-                 : seccomp_rule_add(
-                       ctx, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
-                       SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
-    rc = rc != 0 ? rc
-                 : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
-                                    SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-    rc = rc != 0 ? rc
-                 : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
-                                    SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-    return rc;
+    /* Reading only. */
+    return rc != 0 ? rc
+                   : seccomp_rule_add(
+                         ctx, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
+                         SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
 }
 
 static int posada_net_filter(void)
 {
-    if (POSADA_NET_SANITIZED) {
-        return 0;
-    }
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    if (ctx == NULL) {
-        return -ENOMEM;
-    }
-    int rc = posada_net_rules(ctx);
-    rc = rc != 0 ? rc : seccomp_load(ctx);
-    seccomp_release(ctx);
-    return rc;
-}
-
-int posada_net_follow(pid_t parent, struct err *err)
-{
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
-        return err_set_errno(err, -errno, "cannot follow the parent process");
-    }
-    if (parent != 0 && getppid() != parent) {
-        return err_set(err, -ESRCH, "the parent process is gone");
-    }
-    return 0;
+    return helper_jail_filter(posada_net_calls, ARRAY_LEN(posada_net_calls), posada_net_rules);
 }
 
 static const struct posada_net_step {
@@ -231,7 +126,7 @@ int posada_net_jail(pid_t parent, struct err *err)
     }
     for (size_t i = 0; i < ARRAY_LEN(posada_net_steps); i++) {
         bool last = i + 1 == ARRAY_LEN(posada_net_steps);
-        int rc = last ? posada_net_follow(parent, err) : 0;
+        int rc = last ? helper_jail_follow(parent, err) : 0;
         if (rc < 0) {
             return rc;
         }

@@ -10,10 +10,6 @@
 
 #define POSADA_NET_MAX_FILES 1024
 
-/* Sets the death signal: the process ends with its parent. The kernel forgets it when the user
- * changes. -ESRCH: the parent is gone already. */
-MUST_USE int posada_net_follow(pid_t parent, struct err *err);
-
 /* Gives up what the helper does not need, once its forwards are bound: user (root becomes
  * nobody), capabilities, files outside /etc and /run, execve, every system call that the stack
  * does not make. `parent` (0 = any) is followed into death. Returns 0 or a negative errno; what an
