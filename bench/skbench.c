@@ -99,13 +99,13 @@ static double measure(const struct loop *l, bool jit, uint64_t rounds)
         printf("%s: exit %d\n", l->name, (int)b.c->exit.kind);
     }
     if (jit && getenv("SKBENCH_STATS")) {
-        struct sk_jit_stats st = sk_jit_stats(b.c);
+        const struct sk_jit_stats *st = &b.c->jit.st;
 
         printf("\n  translations %" PRIu64 " instructions %" PRIu64 " bytes %" PRIu64
                " fallbacks %" PRIu64 " enters %" PRIu64 " tokens %" PRIu64 " links %" PRIu64
                " drops %" PRIu64 "\n",
-               st.translations, st.instructions, st.bytes, st.fallbacks, st.enters, st.tokens,
-               st.links, st.drops);
+               st->translations, st->instructions, st->bytes, st->bodies, st->enters, st->tokens,
+               st->links, st->drops);
     }
     bare_done(&b);
     return t;

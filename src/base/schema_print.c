@@ -211,6 +211,9 @@ static char *value_text(const struct schema_field *f, const void *elem)
     if (fclose(out) != 0) {
         abort();
     }
+    if (f->type == SCHEMA_GROUP && !f->list && text[0] == '\0') {
+        set = false; /* all of it as it is by default */
+    }
     if (!set || (!f->list && f->deflt != NULL && strcmp(text, f->deflt) == 0)) {
         free(text);
         return NULL;

@@ -13,16 +13,18 @@ static void print_value_cases(const struct schema *schema)
 {
     for (const struct schema_field *f = schema->fields; f->name != NULL; f++) {
         bool file = f->complete != NULL;
+        const char *const *choices = f->choices;
         for (const struct schema_field *s = f->type == SCHEMA_GROUP ? f->sub->fields : NULL;
              s != NULL && s->name != NULL; s++) {
             file |= s->positional && s->complete != NULL;
+            choices = s->positional && s->type == SCHEMA_ENUM ? s->choices : choices;
         }
         if (file) {
             printf("        --%s) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n", f->name);
-        } else if (f->choices != NULL) {
+        } else if (choices != NULL) {
             printf("        --%s) COMPREPLY=($(compgen -W \"", f->name);
-            for (unsigned i = 0; f->choices[i] != NULL; i++) {
-                printf("%s%s", i > 0 ? " " : "", f->choices[i]);
+            for (unsigned i = 0; choices[i] != NULL; i++) {
+                printf("%s%s", i > 0 ? " " : "", choices[i]);
             }
             puts("\" -- \"$cur\")); return;;");
         }

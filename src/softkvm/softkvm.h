@@ -22,6 +22,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define SOFTKVM_EXPORT __attribute__((visibility("default")))
 
@@ -36,6 +37,20 @@ SOFTKVM_EXPORT int softkvm_ioctl(int fd, unsigned long request, unsigned long ar
  * copied without asking the kernel (a bad pointer crashes instead of giving EFAULT), and no file
  * is opened any more (the guest's steal time stays 0). For the whole process, for good. */
 SOFTKVM_EXPORT void softkvm_embed(void);
+
+/* How vCPUs made from now on run their code: "off" (interpreter), "t1" (template JIT) or "t1:N"
+ * (the JIT, once a block has run N times). Without it the environment's SOFTKVM_JIT decides. 0; -1
+ * and EINVAL: no such text. Not while another thread makes vCPUs. */
+SOFTKVM_EXPORT int softkvm_set_jit(const char *mode);
+
+struct softkvm_counter {
+    const char *name;
+    uint64_t value;
+};
+
+/* What the JIT of a vCPU has done: at most `max` counters. Returns their number, 0 where the JIT is
+ * off; -1 and EBADF: no vCPU. Any thread, also while the vCPU runs. */
+SOFTKVM_EXPORT int softkvm_counters(int vcpu_fd, struct softkvm_counter *ret, unsigned max);
 
 /* Maps the run area of a vCPU descriptor. MAP_FAILED and errno on failure. Unmap with munmap(2). */
 SOFTKVM_EXPORT void *softkvm_mmap(int fd, size_t size);

@@ -9,6 +9,14 @@
 #include "base/bits.h"
 #include "base/err.h"
 
+#define HV_COUNTERS 32 /* an engine has no more */
+
+/* One figure that an engine keeps of a vCPU. */
+struct hv_counter {
+    const char *name;
+    uint64_t value;
+};
+
 struct hv {
     const char *name; /* "kvm", "soft" */
     /* Opens the system descriptor. 0 and *ret_fd, or a negative errno with the remedy in err. */
@@ -19,6 +27,11 @@ struct hv {
     void *(*mmap)(int fd, size_t size, uint64_t offset);
     void (*munmap)(void *addr, size_t size);
     void (*close)(int fd);
+    /* How vCPUs made from now on run their code ("off", "t1"). 0, or a negative errno with the
+     * reason in err. NULL: the engine knows one way only. */
+    int (*set_jit)(const char *mode, struct err *err);
+    /* Figures of a vCPU, at most `max`, while it runs, too. Returns their number. NULL: none. */
+    unsigned (*counters)(int vcpu_fd, struct hv_counter *ret, unsigned max);
 };
 
 extern const struct hv hv_linux;

@@ -42,6 +42,24 @@ static void soft_close(int fd)
     (void)softkvm_close(fd);
 }
 
+static int soft_set_jit(const char *mode, struct err *err)
+{
+    if (softkvm_set_jit(mode) < 0) {
+        return err_set(err, -errno, "engine soft: there is no JIT '%s'", mode);
+    }
+    return 0;
+}
+
+static unsigned soft_counters(int vcpu_fd, struct hv_counter *ret, unsigned max)
+{
+    struct softkvm_counter c[HV_COUNTERS];
+    int n = softkvm_counters(vcpu_fd, c, MIN(max, (unsigned)HV_COUNTERS));
+    for (int i = 0; i < n; i++) {
+        ret[i] = (struct hv_counter){ .name = c[i].name, .value = c[i].value };
+    }
+    return n < 0 ? 0 : (unsigned)n;
+}
+
 const struct hv hv_soft = {
     .name = "soft",
     .open = soft_open,
@@ -49,4 +67,6 @@ const struct hv hv_soft = {
     .mmap = soft_mmap,
     .munmap = soft_munmap,
     .close = soft_close,
+    .set_jit = soft_set_jit,
+    .counters = soft_counters,
 };

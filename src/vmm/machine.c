@@ -66,7 +66,11 @@ static int machine_parse_pin(const char *list, unsigned n, int *pin, struct err 
 static int machine_init_cpu(struct machine *m, struct err *err)
 {
     const struct vmconfig *c = m->config;
-    int rc = engine_choose(&engine_this_host, (enum vmconfig_engine)c->engine, &m->engine, err);
+    int rc =
+        engine_choose(&engine_this_host, (enum vmconfig_engine)c->engine.name, &m->engine, err);
+    if (rc == 0 && c->engine.jit != NULL && m->engine.hv->set_jit != NULL) {
+        rc = m->engine.hv->set_jit(c->engine.jit, err);
+    }
     if (rc < 0) {
         return rc;
     }

@@ -172,6 +172,23 @@ static void machine_stat_balloon(struct wire_stats_reply *r, struct dev *dev)
     }
 }
 
+/* The engine's own figures: sums over the vCPUs, which number up to VMCONFIG_MAX_CPUS. */
+static void machine_stat_engine(struct wire_stats_reply *r, const struct machine *m)
+{
+    struct hv_counter sum[HV_COUNTERS];
+    unsigned n = vcpu_set_counters(m->vcpus, 0, sum, HV_COUNTERS);
+    for (unsigned i = 1; i < vcpu_set_count(m->vcpus); i++) {
+        struct hv_counter c[HV_COUNTERS];
+        n = MIN(n, vcpu_set_counters(m->vcpus, i, c, HV_COUNTERS));
+        for (unsigned k = 0; k < n; k++) {
+            sum[k].value += c[k].value;
+        }
+    }
+    for (unsigned k = 0; k < n; k++) {
+        machine_stat(r, sum[k].value, "jit.%s", sum[k].name);
+    }
+}
+
 static void machine_ctl_stats(struct machine *m, struct wire_msg *msg)
 {
     struct wire_stats_reply *r = &msg->stats_reply;
@@ -185,6 +202,7 @@ static void machine_ctl_stats(struct machine *m, struct wire_msg *msg)
         machine_stat(r, s.io, "vcpu%u.io_exits", i);
         machine_stat(r, s.mmio, "vcpu%u.mmio_exits", i);
     }
+    machine_stat_engine(r, m);
     struct dev *dev;
     TAILQ_FOREACH(dev, &m->env.devs, link)
     {

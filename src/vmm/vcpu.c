@@ -311,6 +311,13 @@ struct vcpu_stats vcpu_set_stats(const struct vcpu_set *set, unsigned index)
     };
 }
 
+unsigned vcpu_set_counters(const struct vcpu_set *set, unsigned index, struct hv_counter *ret,
+                           unsigned max)
+{
+    const struct hv *hv = set->config.vm->hv;
+    return hv->counters != NULL ? hv->counters(set->vcpu[index].fd, ret, max) : 0;
+}
+
 void vcpu_set_print(struct vcpu_set *set, unsigned index, FILE *out)
 {
     vcpu_state_print(&set->vcpu[index], out);

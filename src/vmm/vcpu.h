@@ -79,6 +79,10 @@ void vcpu_set_clock_start(struct vcpu_set *set);
 unsigned vcpu_set_count(const struct vcpu_set *set);
 struct vcpu_stats vcpu_set_stats(const struct vcpu_set *set, unsigned index);
 
+/* What the engine counted of one vCPU: at most `max`; returns their number. Any thread. */
+unsigned vcpu_set_counters(const struct vcpu_set *set, unsigned index, struct hv_counter *ret,
+                           unsigned max);
+
 /* Registers of one vCPU as text. Parked. */
 void vcpu_set_print(struct vcpu_set *set, unsigned index, FILE *out);
 

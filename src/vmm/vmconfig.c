@@ -4,6 +4,7 @@
 #include <errno.h>
 
 static const char *const engines[] = { "auto", "kvm", "soft", NULL };
+static const char *const jits[] = { "off", "t1", NULL };
 static const char *const formats[] = { "raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx", NULL };
 static const char *const caches[] = { "writeback", "none", "unsafe", NULL };
 static const char *const on_off[] = { "on", "off", NULL };
@@ -19,6 +20,48 @@ static int str_one_of(const char *value, const char *const *choices)
     }
     return -EINVAL;
 }
+
+#define ENGINE(member) .offset = offsetof(struct vmconfig_engine_opts, member)
+
+static const struct schema_field engine_fields[] = {
+    {.name = "name",
+     .type = SCHEMA_ENUM,
+     .choices = engines,
+     .positional = true,
+     .deflt = "auto",
+     ENGINE(name),
+     .help = "kvm: /dev/kvm; soft: software, without virtualisation hardware; auto: the best that "
+              "works (see 'posada doctor')" },
+    { .name = "jit",
+     .arg = "off|t1",
+     .type = SCHEMA_STR,
+     .choices = jits,
+     .min = 1,
+     ENGINE(jit),
+     .help =
+          "of soft: how guest code runs; off: interpreted, t1: translated once it has run a few "
+          "times" },
+    { 0   },
+};
+
+static int engine_check_jit(const void *obj, struct err *err)
+{
+    const struct vmconfig_engine_opts *e = obj;
+    if (e->jit != NULL && str_one_of(e->jit, jits) < 0) {
+        return err_set(err, -EINVAL, "jit: '%s' is unknown: give one of off, t1", e->jit);
+    }
+    if (e->jit != NULL && e->name != VMCONFIG_ENGINE_SOFT) {
+        return err_set(err, -EINVAL, "jit: only the engine soft has one: give soft,jit=%s", e->jit);
+    }
+    return 0;
+}
+
+static const struct schema engine_schema = {
+    .name = "engine",
+    .size = sizeof(struct vmconfig_engine_opts),
+    .fields = engine_fields,
+    .check = engine_check_jit,
+};
 
 #define DISK(member) .offset = offsetof(struct vmconfig_disk, member)
 
@@ -300,12 +343,11 @@ static const struct schema_field vmconfig_fields[] = {
      VM(pin),
      .help = "host CPUs for vCPU 0, 1, ... in turn, such as 0,2-3" },
     { .name = "engine",
-     .type = SCHEMA_ENUM,
-     .choices = engines,
+     .type = SCHEMA_GROUP,
+     .sub = &engine_schema,
      .deflt = "auto",
      VM(engine),
-     .help = "kvm: /dev/kvm; soft: software, without virtualisation hardware; auto: the best that "
-              "works (see 'posada doctor')" },
+     .help = "what runs the guest's code" },
     { .name = "disk",
      .type = SCHEMA_GROUP,
      .list = true,

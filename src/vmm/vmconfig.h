@@ -22,6 +22,11 @@ enum vmconfig_engine {
     VMCONFIG_ENGINE_SOFT,
 };
 
+struct vmconfig_engine_opts {
+    uint64_t name; /* enum vmconfig_engine */
+    char *jit;     /* NULL: as the engine has it; "off", "t1" */
+};
+
 struct vmconfig_disk {
     char *file;
     char *format; /* NULL: see blk_opts */
@@ -55,9 +60,9 @@ struct vmconfig {
     bool hugepages;
     char *numa_node; /* NULL: not bound */
     uint64_t cpus;
-    char *cpu;                /* "host" or a model name */
-    char *pin;                /* NULL, or "0,2-3": host CPU of vCPU 0, 1, ... in turn */
-    uint64_t engine;          /* enum vmconfig_engine */
+    char *cpu; /* "host" or a model name */
+    char *pin; /* NULL, or "0,2-3": host CPU of vCPU 0, 1, ... in turn */
+    struct vmconfig_engine_opts engine;
     struct schema_list disk;  /* struct vmconfig_disk */
     struct schema_list net;   /* struct vmconfig_net */
     struct schema_list share; /* struct vmconfig_share */

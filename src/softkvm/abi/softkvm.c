@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "softkvm/abi/abi_int.h"
+#include "softkvm/jit/jit.h"
 
 static const struct ioctl_row {
     enum abi_kind kind;
@@ -133,6 +134,37 @@ int softkvm_kick(int vcpu_fd)
     }
     abi_obj_unref(obj);
     return 0;
+}
+
+int softkvm_set_jit(const char *mode)
+{
+    if (!sk_jit_choose_text(mode)) {
+        errno = EINVAL;
+        return -1;
+    }
+    return 0;
+}
+
+int softkvm_counters(int vcpu_fd, struct softkvm_counter *ret, unsigned max)
+{
+    struct abi_obj *obj = abi_fd_get(vcpu_fd);
+    unsigned n = 0;
+    if (obj == NULL || obj->kind != ABI_VCPU) {
+        abi_obj_unref(obj);
+        errno = EBADF;
+        return -1;
+    }
+    const struct sk_jit_state *j = &ABI_VCPU_OF(obj)->c->jit;
+    const struct softkvm_counter all[] = {
+#define SK_JIT_COUNTER(name) { #name, atomic_load_explicit(&j->st.name, memory_order_relaxed) },
+        SK_JIT_COUNTERS
+#undef SK_JIT_COUNTER
+    };
+    for (; j->jit != NULL && n < ARRAY_LEN(all) && n < max; n++) {
+        ret[n] = all[n];
+    }
+    abi_obj_unref(obj);
+    return (int)n;
 }
 
 bool softkvm_signal_held(int sig)

@@ -16,6 +16,9 @@
  * Before any call the environment variable SOFTKVM_JIT chooses: off, t1, or t1:HOT. */
 void sk_jit_choose(bool on, unsigned hot);
 
+/* The same from such a text. False: it is none. */
+bool sk_jit_choose_text(const char *text);
+
 /* Makes the JIT of a vCPU if it is chosen and the host can do it (FSGSBASE); else the interpreter
  * runs alone, which is never an error. */
 void sk_jit_init(struct sk_vcpu *c);
@@ -77,11 +80,11 @@ static inline void sk_jit_serialise(struct sk_vcpu *c)
 void sk_jit_unmap_page(struct sk_vcpu *c, uint64_t lin);
 void sk_jit_unmap_nonglobal(struct sk_vcpu *c);
 
-/* For tests and statistics. */
-struct sk_jit_stats {
-    uint64_t translations, instructions, fallbacks, bytes;
-    uint64_t flushes, drops, enters, tokens, links;
-};
-struct sk_jit_stats sk_jit_stats(const struct sk_vcpu *c);
+/* Adds to a counter, of which the vCPU's thread is the only writer. */
+static inline void sk_jit_count(_Atomic uint64_t *n, uint64_t by)
+{
+    atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + by,
+                          memory_order_relaxed);
+}
 
 #endif

@@ -26,22 +26,35 @@ void sk_jit_choose(bool on, unsigned hot)
     choice_hot = hot;
 }
 
-static bool jit_wanted(unsigned *ret_hot)
+bool sk_jit_choose_text(const char *text)
 {
-    const char *s;
+    char *end = NULL;
+    unsigned long hot = 0;
 
-    *ret_hot = choice_hot ? choice_hot : SK_JIT_HOT;
-    if (choice != CHOICE_ENV) {
-        return choice == CHOICE_ON;
+    if (strcmp(text, "off") == 0) {
+        sk_jit_choose(false, 0);
+        return true;
     }
-    s = getenv("SOFTKVM_JIT");
-    if (!s || strncmp(s, "t1", 2) != 0) {
+    if (strncmp(text, "t1:", 3) == 0) {
+        hot = strtoul(text + 3, &end, 10);
+        if (*end != '\0' || hot == 0 || hot > UINT16_MAX) {
+            return false;
+        }
+    } else if (strcmp(text, "t1") != 0) {
         return false;
     }
-    if (s[2] == ':') {
-        *ret_hot = (unsigned)strtoul(s + 3, NULL, 10);
-    }
+    sk_jit_choose(true, (unsigned)hot);
     return true;
+}
+
+static bool jit_wanted(void)
+{
+    const char *s = choice == CHOICE_ENV ? getenv("SOFTKVM_JIT") : NULL;
+
+    if (s && !sk_jit_choose_text(s)) {
+        return false;
+    }
+    return choice == CHOICE_ON;
 }
 
 /* What templates use unasked: LAHF in 64-bit mode, XSAVE. */
@@ -96,11 +109,10 @@ static void jit_unmap(struct sk_jit *j)
 void sk_jit_init(struct sk_vcpu *c)
 {
     struct sk_jit *j;
-    unsigned hot;
 
     c->jit.self = c;
     c->jit.host_mxcsr = 0x1f80;
-    if (!jit_wanted(&hot) || !jit_host_fits()) {
+    if (!jit_wanted() || !jit_host_fits()) {
         return;
     }
     j = calloc(1, sizeof(*j));
@@ -116,12 +128,14 @@ void sk_jit_init(struct sk_vcpu *c)
     j->code_p = j->rw;
     jit_thunks(j);
     j->code_start = j->code_p;
+    jit_perf_init();
+    jit_perf_code(j->rw + j->rx, (size_t)(j->code_start - j->rw), "softkvm_thunks", 0);
     j->data_p = j->data;
     j->next_token = 1;
     for (unsigned s = 0; s < SK_TLB_NSETS; s++) {
         c->jit.jump[s][0].rip = 1; /* as jit_jumps_clear() leaves it */
     }
-    c->jit.hot = (uint16_t)hot;
+    c->jit.hot = (uint16_t)(choice_hot ? choice_hot : SK_JIT_HOT);
     c->jit.jit = j;
 }
 
@@ -131,13 +145,6 @@ void sk_jit_done(struct sk_vcpu *c)
         jit_unmap(c->jit.jit);
         c->jit.jit = NULL;
     }
-}
-
-struct sk_jit_stats sk_jit_stats(const struct sk_vcpu *c)
-{
-    struct sk_jit_stats none = { 0 };
-
-    return c->jit.jit ? c->jit.jit->st : none;
 }
 
 /* An empty entry must match no address: 0 belongs to the first alone. */
@@ -164,7 +171,7 @@ void sk_jit_flush(struct sk_vcpu *c)
     j->data_p = j->data;
     j->next_token = 1; /* no code that compares with one is left */
     j->flush_gen++;
-    j->st.flushes++;
+    sk_jit_count(&c->jit.st.flushes, 1);
     sk_jit_epoch(c);
     c->leave = 1;
 }
@@ -325,7 +332,7 @@ void jit_page_drop(struct sk_vcpu *c, struct jit_page *p)
     }
     p->views = NULL;
     p->lines = 0;
-    c->jit.jit->st.drops++;
+    sk_jit_count(&c->jit.st.drops, 1);
     c->leave = 1;
 }
 

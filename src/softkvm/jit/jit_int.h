@@ -113,7 +113,6 @@ struct sk_jit {
     uint64_t flush_gen;
     uint32_t set_mode[SK_TLB_NSETS];
     uint64_t set_base[SK_TLB_NSETS];
-    struct sk_jit_stats st;
     struct jit_view *views[JIT_VIEW_HASH];
     struct jit_page *pages[JIT_PAGE_HASH];
     struct jit_region *regions[JIT_REG_HASH];
@@ -131,6 +130,12 @@ void jit_region_add(struct sk_jit *j, struct jit_region *r);
 /* The bytes of the page are still those of the copy, looked up once an epoch. */
 bool jit_page_check(struct sk_vcpu *c, struct jit_page *p, const uint8_t *host);
 void jit_page_drop(struct sk_vcpu *c, struct jit_page *p);
+
+/* --- jit_perf.c --- */
+
+/* Opens the perf map if one is wanted: before a client's sandbox closes. */
+void jit_perf_init(void);
+void jit_perf_code(const void *at, size_t size, const char *kind, uint64_t rip);
 
 /* --- jit_thunk.c --- */
 

@@ -98,7 +98,7 @@ static struct jit_view *run_view(struct sk_vcpu *c, uint64_t rip, uint64_t insn)
     }
     run_token_set(c, s, jit_slot(lin), v->token, c->mmu->ftlb[(lin >> 12) % SK_FTLB_SIZE].global);
     c->jit.tokens_used |= (uint8_t)BIT(s);
-    c->jit.jit->st.tokens++;
+    sk_jit_count(&c->jit.st.tokens, 1);
     return v;
 }
 
@@ -141,7 +141,7 @@ static const uint8_t *run_link(struct sk_vcpu *c, struct jit_link *l)
     }
     if (l->site && !l->view->dead) {
         jit_fix(l->site, r->view == l->view ? r->entry : r->checked);
-        j->st.links++;
+        sk_jit_count(&c->jit.st.links, 1);
     }
     return r->entry + j->rx;
 }
@@ -170,10 +170,16 @@ static void run_t0(struct sk_vcpu *c, const struct jit_link *l)
     }
 }
 
+static _Atomic uint64_t *exit_count(struct sk_vcpu *c, unsigned why)
+{
+    return &c->jit.st.exit_leave + why; /* in the enum's order */
+}
+
 bool sk_jit_run(struct sk_vcpu *c)
 {
     struct sk_jit *j = c->jit.jit;
     const uint8_t *code;
+    unsigned why;
 
     if (!(c->jit.mode & JM_FIT)) {
         return false;
@@ -183,8 +189,10 @@ bool sk_jit_run(struct sk_vcpu *c)
     while (code) {
         c->leave = 0;
         c->cur_block = NULL;
-        j->st.enters++;
-        switch (j->enter(c, code)) {
+        sk_jit_count(&c->jit.st.enters, 1);
+        why = j->enter(c, code);
+        sk_jit_count(exit_count(c, why), 1);
+        switch (why) {
         case JX_LINK:
             code = run_link(c, (struct jit_link *)(uintptr_t)c->jit.arg);
             break;

@@ -38,7 +38,7 @@ static void run(struct result *ret, bool jit, uint64_t at, const char *code, siz
     sk_run(b.c, 0);
     memcpy(ret->r, b.c->r, sizeof(ret->r));
     ret->flags = sk_flags_get(b.c);
-    ret->st = sk_jit_stats(b.c);
+    ret->st = b.c->jit.st;
     ret->kind = b.c->exit.kind;
     memcpy(ret->data, b.ram + 0x20000, sizeof(ret->data));
     bare_done(&b);
@@ -150,7 +150,7 @@ static void test_immediate_exit(void **state)
         assert_int_equal(pthread_create(&t, NULL, stopper, NULL), 0);
         sk_run(b.c, 0);
         assert_int_equal(b.c->exit.kind, SK_EXIT_INTR);
-        assert_true(sk_jit_stats(b.c).enters > 0);
+        assert_true(b.c->jit.st.enters > 0);
         pthread_join(t, NULL);
         bare_done(&b);
     }

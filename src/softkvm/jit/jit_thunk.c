@@ -29,7 +29,7 @@ static unsigned thunk_interp_c(struct sk_vcpu *c, const struct jit_rec *rec)
     c->cur = &rec->in;
     c->insn_rip = rec->rip;
     c->r[SK_RIP] = rec->rip + rec->in.len;
-    c->jit.jit->st.fallbacks++;
+    sk_jit_count(&c->jit.st.bodies, 1);
     rec->in.fn(c, &rec->in);
     return c->leave | c->special | c->mmio_n | (unsigned)c->exit.kind | (mode ^ c->jit.mode) |
            (unsigned)(c->exc_pending);

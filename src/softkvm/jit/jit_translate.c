@@ -567,9 +567,11 @@ bool sk_jit_translate(struct sk_vcpu *c)
     *t->region = (struct jit_region){ .rip = rip, .view = t->view };
     tr_liveness(t);
     tr_emit(t, cross);
-    j->st.translations++;
-    j->st.instructions += t->n;
-    j->st.bytes += (uint64_t)(t->b.p - j->code_p);
+    sk_jit_count(&c->jit.st.translations, 1);
+    sk_jit_count(&c->jit.st.instructions, t->n);
+    sk_jit_count(&c->jit.st.bytes, (uint64_t)(t->b.p - j->code_p));
+    jit_perf_code(j->code_p + j->rx, (size_t)(t->b.p - j->code_p),
+                  t->mode & JM_USER ? "guest_user" : "guest_kernel", rip);
     j->code_p = t->b.p;
     jit_region_add(j, t->region);
     return true;

@@ -252,8 +252,11 @@ static void run_block(struct sk_vcpu *c)
 {
     struct sk_block *blk = sk_blocks_get(c, false);
 
-    if (c->jit.jit && UNLIKELY(run_promote(c, blk))) {
-        return;
+    if (c->jit.jit) {
+        if (UNLIKELY(run_promote(c, blk))) {
+            return;
+        }
+        sk_jit_count(&c->jit.st.blocks, 1);
     }
     run_insns(c, blk);
 }

@@ -289,6 +289,30 @@ struct sk_jit_jump {
 
 struct sk_jit;
 
+/* Counters of the JIT: SK_JIT_COUNTER(name). Written by the vCPU's thread, read by any. */
+#define SK_JIT_COUNTERS                                                                            \
+    SK_JIT_COUNTER(translations) /* regions made */                                                \
+    SK_JIT_COUNTER(instructions) /* guest instructions in them */                                  \
+    SK_JIT_COUNTER(bytes)        /* host code made of them */                                      \
+    SK_JIT_COUNTER(flushes)      /* the cache was full or useless: all dropped */                  \
+    SK_JIT_COUNTER(drops)        /* pages whose code has changed */                                \
+    SK_JIT_COUNTER(enters)       /* from C into generated code */                                  \
+    SK_JIT_COUNTER(bodies)       /* instructions that the interpreter did within it */             \
+    SK_JIT_COUNTER(blocks)       /* blocks that were left to the interpreter */                    \
+    SK_JIT_COUNTER(tokens)       /* pages looked up and compared */                                \
+    SK_JIT_COUNTER(links)        /* exits that now jump to their target */                         \
+    SK_JIT_COUNTER(exit_leave)   /* ways back to C, as enum jit_exit: an event, */                 \
+    SK_JIT_COUNTER(exit_link)    /* no target yet, */                                              \
+    SK_JIT_COUNTER(exit_poll)    /* the poll word, */                                              \
+    SK_JIT_COUNTER(exit_token)   /* another token, */                                              \
+    SK_JIT_COUNTER(exit_t0)      /* an instruction for the interpreter */
+
+struct sk_jit_stats {
+#define SK_JIT_COUNTER(name) _Atomic uint64_t name;
+    SK_JIT_COUNTERS
+#undef SK_JIT_COUNTER
+};
+
 struct sk_jit_state {
     struct sk_vcpu *self;
     struct sk_jit *jit; /* NULL: interpreter only */
@@ -305,6 +329,7 @@ struct sk_jit_state {
     uint8_t tokens_used; /* bit s: token[s] may hold something */
     uint32_t token[SK_TLB_NSETS][SK_JIT_TOKENS];
     struct sk_jit_jump jump[SK_TLB_NSETS][SK_JIT_JUMPS];
+    struct sk_jit_stats st;
 };
 
 struct sk_block;
