@@ -93,6 +93,13 @@ void sk_lapic_timer_mode_changed(struct sk_lapic *l, uint32_t old_lvt)
     if ((changed & SK_LVT_TIMER_DEADLINE) != 0) {
         sk_lapic_timer_stop(l);
         sk_lapic_put(l, SK_LAPIC_TIMER_INIT, 0);
+    } else if (changed != 0 && timer_mode(l) == SK_LVT_TIMER_PERIODIC) {
+        /* A count that has run out stays so, even if the timer thread is late to see it. */
+        pthread_mutex_lock(&l->timer_lock);
+        if (sk_irqchip_now_ns() - l->timer_start_ns >= l->timer_period_ns) {
+            l->timer_period_ns = 0;
+        }
+        pthread_mutex_unlock(&l->timer_lock);
     }
 }
 
