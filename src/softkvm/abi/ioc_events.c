@@ -57,6 +57,7 @@ static bool vector_has_error(uint8_t vec)
 void abi_events_get(struct sk_vcpu *c, struct kvm_vcpu_events *e)
 {
     memset(e, 0, sizeof(*e));
+    sk_settle_events(c);
     /* A pending exception is shown as injected: it has been decided, only not delivered. */
     e->exception.injected = c->exc_pending;
     e->exception.nr = c->exc.vec;
@@ -99,10 +100,9 @@ int abi_events_set(struct sk_vcpu *c, const struct kvm_vcpu_events *e)
             .vec = e->exception.nr,
             .has_err = e->exception.has_error_code != 0 && vector_has_error(e->exception.nr),
             .err = e->exception.error_code,
-            /* CR2 and DR6 were set by their own ioctls unless a payload is given. */
-            .payload = e->exception_has_payload != 0 ? e->exception_payload
-                       : e->exception.nr == SK_PF    ? c->cr2
-                                                     : 0,
+            /* CR2 and DR6 are set by their own ioctls unless a payload is given. */
+            .payload = e->exception_payload,
+            .applied = e->exception_has_payload == 0,
         };
     }
     c->intr_injected = e->interrupt.injected != 0;
@@ -157,6 +157,7 @@ static const uint8_t mp_to_kvm[] = {
 int abi_get_mp_state(struct abi_obj *obj, void *arg, unsigned long user)
 {
     (void)user;
+    sk_settle_events(ABI_VCPU_OF(obj)->c);
     ((struct kvm_mp_state *)arg)->mp_state = mp_to_kvm[ABI_VCPU_OF(obj)->c->mp_state];
     return 0;
 }
@@ -223,7 +224,8 @@ int abi_set_guest_debug(struct abi_obj *obj, void *arg, unsigned long user)
             return -EBUSY;
         }
         c->exc = (struct sk_exception){ .vec = (d->control & KVM_GUESTDBG_INJECT_DB) != 0 ? SK_DB
-                                                                                          : SK_BP };
+                                                                                          : SK_BP,
+                                        .applied = true };
         c->exc_pending = true;
     }
     c->guest_debug = (d->control & KVM_GUESTDBG_ENABLE) != 0 ? d->control : 0;

@@ -9,6 +9,12 @@
 #include "softkvm/x86/flags.h"
 #include "softkvm/x86/mem.h"
 
+/* The CPL is SS.DPL, as on hardware; real mode 0, V86 3. */
+static uint8_t core_cpl(const struct sk_vcpu *c)
+{
+    return !sk_pe(c) ? 0 : sk_v86(c) ? 3 : (uint8_t)(c->seg[SK_SS].attr >> SK_ATTR_DPL_SHIFT & 3);
+}
+
 void abi_regs_get(struct sk_vcpu *c, struct kvm_regs *r)
 {
     *r = (struct kvm_regs){
@@ -53,6 +59,7 @@ void abi_regs_set(struct sk_vcpu *c, const struct kvm_regs *r)
     c->r[15] = r->r15;
     c->r[SK_RIP] = r->rip;
     sk_flags_set(c, (uint32_t)r->rflags | SK_FL_ONE);
+    c->cpl = core_cpl(c);   /* VM may have changed */
     c->exc_pending = false; /* as KVM: setting registers drops what was to be raised */
     sk_vcpu_changed(c);
 }
@@ -199,8 +206,7 @@ static bool core_set(struct abi_vcpu *v, const struct kvm_sregs *s)
     } else {
         c->cr8 = s->cr8 & 15;
     }
-    /* The CPL is SS.DPL, as on hardware; real mode 0, V86 3. */
-    c->cpl = !sk_pe(c) ? 0 : sk_v86(c) ? 3 : (uint8_t)(s->ss.dpl & 3);
+    c->cpl = core_cpl(c);
     return true;
 }
 

@@ -117,11 +117,12 @@ uint32_t sk_lapic_timer_current(struct sk_lapic *l)
     }
     if (passed >= period) {
         if (timer_mode(l) != SK_LVT_TIMER_PERIODIC) {
-            return 0;
+            return 1; /* about to fire: a state that is read now must not lose it */
         }
         passed %= period;
     }
-    return (uint32_t)((period - passed) / timer_divider(l));
+    uint64_t divider = timer_divider(l);
+    return (uint32_t)((period - passed + divider - 1) / divider);
 }
 
 void sk_lapic_timer_set_state(struct sk_lapic *l, uint32_t current)

@@ -41,6 +41,10 @@ static bool run_combine(struct sk_vcpu *c)
 /* Puts what an exception reports besides its error code where the guest looks for it. */
 static void run_payload(struct sk_vcpu *c)
 {
+    if (c->exc.applied) {
+        return;
+    }
+    c->exc.applied = true;
     if (c->exc.vec == SK_PF) {
         c->cr2 = c->exc.payload;
     } else if (c->exc.vec == SK_DB) {
@@ -327,6 +331,24 @@ static void run_special(struct sk_vcpu *c)
     }
     if (c->db_pending) {
         run_raise_db(c, c->db_pending);
+    }
+}
+
+void sk_settle_events(struct sk_vcpu *c)
+{
+    uint32_t p = atomic_fetch_and(&c->poll, ~(uint32_t)(SK_POLL_INIT | SK_POLL_SIPI));
+
+    if (p & SK_POLL_INIT) {
+        run_init(c);
+    }
+    if (p & SK_POLL_SIPI) {
+        run_sipi(c);
+    }
+    if (!c->exc_pending && (c->special & SK_SPECIAL_DB)) {
+        run_raise_db(c, c->db_pending);
+    }
+    if (c->exc_pending) {
+        run_payload(c);
     }
 }
 

@@ -73,7 +73,7 @@ static void reset_segments(struct sk_vcpu *c)
 
 static void reset_power_on(struct sk_vcpu *c)
 {
-    c->xs = (struct sk_xsave){ .fcw = 0x40, .mxcsr = 0x1f80, .mxcsr_mask = 0xffff };
+    c->xs = (struct sk_xsave){ .fcw = 0x40, .mxcsr = 0x1f80, .mxcsr_mask = SK_MXCSR_MASK };
     c->xcr0 = 1;
     c->pat = UINT64_C(0x0007040600070406);
     c->misc_enable = 1;

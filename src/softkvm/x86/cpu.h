@@ -97,6 +97,8 @@ struct sk_dtable {
     uint16_t limit;
 };
 
+#define SK_MXCSR_MASK 0xffff /* of every model */
+
 /* Standard-format XSAVE area for x87, SSE and AVX (SDM 1 §13.4): what XSAVE64 would write. */
 struct sk_xsave {
     uint16_t fcw, fsw;
@@ -262,6 +264,7 @@ struct sk_exception {
     bool has_err;
     uint32_t err;
     uint64_t payload; /* CR2 for #PF, DR6 bits for #DB */
+    bool applied;     /* CR2 and DR6 have it already, or are the client's affair */
 };
 
 struct sk_mtrr {
@@ -511,6 +514,10 @@ void sk_run(struct sk_vcpu *c, uint64_t max_insns);
 /* Sets bits of c->poll and wakes the vCPU if it sleeps (poll.c). Any thread, signal handlers too.
  */
 void sk_poll_set(struct sk_vcpu *c, uint32_t bits);
+
+/* For who reads the state between two runs: takes INIT and SIPI that have arrived, turns what waits
+ * as a debug trap into a pending exception, puts its payload into CR2 or DR6. */
+void sk_settle_events(struct sk_vcpu *c);
 
 /* An NMI arrives: any thread. Two are kept: one to be taken, one behind it. */
 static inline void sk_nmi_post(struct sk_vcpu *c)

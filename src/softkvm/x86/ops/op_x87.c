@@ -83,6 +83,7 @@ OP(op_x87)
     }
     memcpy(&old, &c->xs, 512);
     sk_hostexec_x87(c, in)(&hx, &c->xs);
+    c->xs.mxcsr_mask = SK_MXCSR_MASK; /* the host stored its own */
     if (!x87_named(r, "FLDENV") && !x87_named(r, "FRSTOR") && !x87_named(r, "FNINIT") &&
         !x87_named(r, "FNSAVE")) {
         bool now = (c->xs.fsw & FSW_ES) && !(old.fsw & FSW_ES);
