@@ -14,7 +14,13 @@ struct info_opts {
 #define FIELD(member) .offset = offsetof(struct info_opts, member)
 
 static const struct schema_field fields[] = {
-    IMAGE_FIELD_FORMAT(struct info_opts, format),
+    {.name = "format",
+     .letter = 'f',
+     .arg = "FORMAT",
+     .type = SCHEMA_STR,
+     .choices = image_formats,
+     FIELD(format),
+     .help = "read it as this format; without it the content tells" },
     IMAGE_FIELD_JSON(struct info_opts, json),
     { 0 },
 };
@@ -128,12 +134,29 @@ static void collect_item(void *opaque, const struct blk_info_item *item)
     json_object_set_new(object, item->key, json_value(item));
 }
 
+/* The format by content, as far as it is one that we read: a person asks what a file is, and it is
+ * opened for reading alone, without what it refers to. NULL: the name's ending has to tell. */
+static const char *content_format(const char *path)
+{
+    struct err ignored = ERR_INIT;
+    const char *format = NULL;
+    if (blk_probe(path, &format, &ignored) < 0 || format == NULL) {
+        return NULL;
+    }
+    for (const char *const *f = image_formats; *f != NULL; f++) {
+        if (strcmp(*f, format) == 0) {
+            return *f;
+        }
+    }
+    return NULL;
+}
+
 static int info(void *obj, char **operands, struct err *err)
 {
     const struct info_opts *o = obj;
     struct blk_opts opts = {
         .path = operands[0],
-        .format = o->format,
+        .format = o->format != NULL ? o->format : content_format(operands[0]),
         .read_only = true,
         .no_backing = true,
     };

@@ -110,6 +110,39 @@ void store_vm_close(struct store_vm *vm)
     }
 }
 
+int store_vm_list(struct store *s,
+                  int (*fn)(void *opaque, const struct store_vm_info *vm, struct err *err),
+                  void *opaque, struct err *err)
+{
+    char path[STORE_PATH_MAX];
+    /* Held while locks are tried, so that no start meets one of ours. */
+    CLEANUP_FD int lock = store_lock(s, err);
+    if (lock < 0) {
+        return lock;
+    }
+    char **names = store_names(store_path(s, path, "vms"));
+    int rc = 0;
+    for (char **n = names; *n != NULL && rc == 0; n++) {
+        struct store_vm_info vm = { .name = *n };
+        struct err none = ERR_INIT;
+        struct stat st;
+        if (store_vm_image(s, *n, vm.id, &none) < 0) {
+            vm.id[0] = '\0';
+        }
+        int fd = store_vm_lock(store_path(s, path, "vms/%s", *n), *n, &none);
+        vm.running = fd == -EBUSY;
+        if (fd >= 0) {
+            close(fd);
+        }
+        if (stat(store_path(s, path, "vms/%s/disk.qcow2", *n), &st) == 0) {
+            vm.used = (uint64_t)st.st_blocks * 512;
+        }
+        rc = fn(opaque, &vm, err);
+    }
+    store_names_free(names);
+    return rc;
+}
+
 int store_vm_rm(struct store *s, const char *name, struct err *err)
 {
     char path[STORE_PATH_MAX];

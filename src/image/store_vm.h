@@ -26,6 +26,18 @@ MUST_USE int store_vm_image(struct store *s, const char *name, char id[DIGEST_HE
 MUST_USE int store_vm_open(struct store *s, const char *name, const char *id,
                            struct store_vm *ret_vm, struct err *err);
 void store_vm_close(struct store_vm *vm);
+/* A persistent VM, for store_vm_list(). */
+struct store_vm_info {
+    const char *name;
+    char id[DIGEST_HEX + 1]; /* of its image; "" where that cannot be read */
+    uint64_t used;           /* bytes that its disk takes */
+    bool running;
+};
+
+/* Calls fn for each persistent VM, sorted by name, until it fails. */
+MUST_USE int store_vm_list(struct store *s,
+                           int (*fn)(void *opaque, const struct store_vm_info *vm, struct err *err),
+                           void *opaque, struct err *err);
 /* Removes a persistent VM and its disk. -EBUSY, -ENOENT. */
 MUST_USE int store_vm_rm(struct store *s, const char *name, struct err *err);
 

@@ -124,6 +124,11 @@ def test_kept(store):
     posada('run', '--name', 'web', 'busybox', '--', 'sh', '-c', 'echo kept >file')
     assert posada('run', '--name', 'web', 'busybox', '--', 'cat', 'file')[0] == 'kept\n'
     assert "VM 'web'" in posada('image', 'rm', 'busybox:1', code=4)[1]
+    vm, = json.loads(posada('image', 'vms', '--json')[0])
+    assert vm['name'] == 'web' and not vm['running'] and vm['used'] > 0
+    posada('image', 'vmrm', 'web')
+    assert posada('image', 'vms', '--json')[0] == '[]\n'
+    assert "'web'" in posada('image', 'vmrm', 'web', code=3)[1]
     assert left_over(store) == []
 
 

@@ -123,8 +123,9 @@ def test_bad_input(tmp_path, args, code, text):
 def test_a_raw_file_with_a_header_is_not_followed(tmp_path):
     path = tmp_path / 'evil.img'
     qemu_img('create', '-q', '-f', 'qcow2', path, '10M')
-    _, err = image('info', path, code=1)
+    _, err = image('resize', path, '20M', code=1)
     assert 'looks like qcow2' in err
+    assert json.loads(image('info', '--json', path)[0])['format'] == 'qcow2'   # which only looks
     out, _ = image('info', '--json', '--format', 'raw', path)
     assert json.loads(out)['file_size'] == path.stat().st_size
 
