@@ -170,7 +170,8 @@ def test_control_prompt(posada):
 
 @pytest.mark.above_engine
 def test_pty_console(posada):
-    vm = posada.boot(f'echo READY; read l; echo "got <$l>"; {POWEROFF}', '--console', 'pty')
+    # It goes on when we have read: what waits in a terminal is lost with the program behind it.
+    vm = posada.boot(f'echo READY; read l; echo "got <$l>"; read l; {POWEROFF}', '--console', 'pty')
     path = vm.console_path()
     fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
     try:
@@ -180,6 +181,7 @@ def test_pty_console(posada):
         os.write(fd, b'over pty\n')
         while b'got <over pty>' not in data:
             data += os.read(fd, 4096)
+        os.write(fd, b'read\n')
     finally:
         os.close(fd)
     assert vm.wait(20) == 0
