@@ -206,6 +206,10 @@ static int prepare(struct run *r, const char *image, struct err *err)
         rc = store_find(r->s, id, &r->image, err);
     } else if (rc == 0) {
         rc = appliance_get(r->s, image, &r->image, err);
+        if (rc == -ENOENT) {
+            rc = err_prefix(
+                err, "'%s' is not an image of the store (a kernel is given by --kernel): ", image);
+        }
     }
     if (rc == 0 && !r->image.kernel) {
         rc = err_set(err, -ENOTSUP, "'%s' has no kernel in the store: boot its disk otherwise",

@@ -60,7 +60,7 @@ def test_no_kernel():
 
 
 def test_a_word_that_is_no_option():
-    refused(run('vmlinuz'), EXIT_USAGE, 'vmlinuz', '--kernel')
+    refused(run('vmlinuz'), EXIT_FAILED, 'vmlinuz', 'not an image', '--kernel')
 
 
 @pytest.mark.parametrize('text,word', [
