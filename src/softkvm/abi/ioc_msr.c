@@ -41,7 +41,7 @@ static int each(struct abi_vcpu *v, const struct kvm_msrs *head, unsigned long u
 {
     struct kvm_msr_entry e[ABI_MAX_MSRS];
     char *list = (char *)user + sizeof(*head);
-    if (head->nmsrs > ABI_MAX_MSRS) {
+    if (head->nmsrs >= ABI_MAX_MSRS) { /* as MAX_IO_MSRS */
         return -E2BIG;
     }
     if (abi_copy_in(e, list, head->nmsrs * sizeof(*e)) < 0) {

@@ -115,7 +115,7 @@ int abi_get_feature_msrs(struct abi_obj *obj, void *arg, unsigned long user)
     (void)obj;
     struct kvm_msrs *head = arg;
     struct kvm_msr_entry e[ABI_MAX_MSRS];
-    if (head->nmsrs > ABI_MAX_MSRS) {
+    if (head->nmsrs >= ABI_MAX_MSRS) { /* as MAX_IO_MSRS */
         return -E2BIG;
     }
     if (abi_copy_in(e, (char *)user + sizeof(*head), head->nmsrs * sizeof(*e)) < 0) {

@@ -289,6 +289,15 @@ static struct abi_slot *logged_slot(struct abi_vm *vm, uint32_t slot)
     return &vm->slot[as][id];
 }
 
+/* What the dirty log ioctls say of a slot; `s` is logged_slot()'s. */
+static int log_check(uint32_t slot, const struct abi_slot *s)
+{
+    if (slot >> 16 > 1 || (slot & 0xffff) >= ABI_MAX_SLOTS) {
+        return -EINVAL;
+    }
+    return s == NULL || s->dirty == NULL ? -ENOENT : 0;
+}
+
 int abi_get_dirty_log(struct abi_obj *obj, void *arg, unsigned long user)
 {
     (void)user;
@@ -299,7 +308,7 @@ int abi_get_dirty_log(struct abi_obj *obj, void *arg, unsigned long user)
     }
     pthread_mutex_lock(&vm->slots_lock);
     struct abi_slot *s = logged_slot(vm, log->slot);
-    int rc = s == NULL ? -EINVAL : s->dirty == NULL ? -ENOENT : 0;
+    int rc = log_check(log->slot, s);
     if (rc == 0) {
         size_t bytes = bitmap_bytes(s->size);
         uint64_t *copy = malloc(bytes);
@@ -334,7 +343,7 @@ int abi_clear_dirty_log(struct abi_obj *obj, void *arg, unsigned long user)
     }
     pthread_mutex_lock(&vm->slots_lock);
     struct abi_slot *s = logged_slot(vm, log->slot);
-    int rc = s == NULL ? -EINVAL : s->dirty == NULL ? -ENOENT : 0;
+    int rc = log_check(log->slot, s);
     uint64_t pages = rc == 0 ? s->size / ABI_PAGE : 0;
     if (rc == 0 && (log->first_page > pages || log->num_pages > pages - log->first_page ||
                     (log->num_pages % 64 != 0 && log->num_pages < pages - log->first_page))) {

@@ -39,8 +39,8 @@ static int dispatch(struct abi_obj *obj, unsigned long request, unsigned long ar
     if (obj->kind != ABI_SYSTEM && obj->generation != abi_generation()) {
         return -EIO;
     }
-    if (row == NULL) {
-        return -ENOTTY;
+    if (row == NULL) { /* as x86's handlers end */
+        return obj->kind == ABI_VM ? -ENOTTY : -EINVAL;
     }
     if (row->fn == abi_run) {
         return abi_run(obj, NULL, arg);
