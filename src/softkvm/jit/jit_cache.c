@@ -123,6 +123,7 @@ void sk_jit_init(struct sk_vcpu *c)
         jit_unmap(j);
         return;
     }
+    j->verify = getenv("SOFTKVM_JIT_VERIFY") != NULL;
     j->avx = __builtin_cpu_supports("avx");
     j->fsgsbase = getauxval(AT_HWCAP2) & 2; /* HWCAP2_FSGSBASE, Linux 5.9 */
     j->code_p = j->rw;

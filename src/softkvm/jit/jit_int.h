@@ -108,6 +108,7 @@ struct sk_jit {
     jit_enter_fn *enter;
     uint8_t *th_interp, *th_interp_end, *th_vec_load, *th_x87_load, *th_exit[JX_T0 + 1];
     bool avx, fsgsbase;
+    bool verify; /* look through all that is translated: jit_verify.c */
     struct jit_tr *tr; /* jit_tr.h; made at the first translation */
     uint32_t next_token;
     uint64_t flush_gen;
@@ -136,6 +137,13 @@ void jit_page_drop(struct sk_vcpu *c, struct jit_page *p);
 /* Opens the perf map if one is wanted: before a client's sandbox closes. */
 void jit_perf_init(void);
 void jit_perf_code(const void *at, size_t size, const char *kind, uint64_t rip);
+
+/* --- jit_verify.c --- */
+
+/* Looks through the code of a region from `start` to `end`, in the writable view. NULL: in order;
+ * else what is wrong, and with which instruction. */
+const char *jit_verify(const struct sk_jit *j, const uint8_t *start, const uint8_t *end,
+                       const uint8_t **ret_at);
 
 /* --- jit_thunk.c --- */
 

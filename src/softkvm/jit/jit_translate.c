@@ -3,6 +3,8 @@
  * From guest bytes to a region: decode, find out which flags live, write the code, then the stubs
  * behind it.
  */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "softkvm/jit/jit_tr.h"
@@ -524,6 +526,25 @@ static bool tr_known(const struct sk_vcpu *c, uint64_t lin, uint64_t gpa)
     return v && jit_region_find(c->jit.jit, v, c->r[SK_RIP]);
 }
 
+/* Code that the verifier refuses is a mistake of the translator: nothing may run it. */
+static void tr_verify(const struct jit_tr *t)
+{
+    const uint8_t *at;
+    const char *why = jit_verify(t->j, t->region->checked, t->b.p, &at);
+
+    if (!why) {
+        return;
+    }
+    fprintf(stderr,
+            "softkvm: translation of %" PRIx64 " refused at +%tx: %s\ncode:", t->region->rip,
+            at - t->region->checked, why);
+    for (const uint8_t *p = t->region->checked; p < t->b.p; p++) {
+        fprintf(stderr, p == at ? " *%02x" : " %02x", *p);
+    }
+    fputc('\n', stderr);
+    abort();
+}
+
 bool sk_jit_translate(struct sk_vcpu *c)
 {
     struct sk_jit *j = c->jit.jit;
@@ -567,6 +588,9 @@ bool sk_jit_translate(struct sk_vcpu *c)
     *t->region = (struct jit_region){ .rip = rip, .view = t->view };
     tr_liveness(t);
     tr_emit(t, cross);
+    if (UNLIKELY(j->verify)) {
+        tr_verify(t);
+    }
     sk_jit_count(&c->jit.st.translations, 1);
     sk_jit_count(&c->jit.st.instructions, t->n);
     sk_jit_count(&c->jit.st.bytes, (uint64_t)(t->b.p - j->code_p));
