@@ -80,6 +80,11 @@ static inline void sk_jit_serialise(struct sk_vcpu *c)
 void sk_jit_unmap_page(struct sk_vcpu *c, uint64_t lin);
 void sk_jit_unmap_nonglobal(struct sk_vcpu *c);
 
+/* While c->jit.replaying: `size` bytes at `at` are about to be stored; something comes that cannot
+ * be taken back (does not return). */
+void sk_jit_logged(struct sk_vcpu *c, uint8_t *at, unsigned size);
+_Noreturn void sk_jit_unlogged(struct sk_vcpu *c);
+
 /* Adds to a counter, of which the vCPU's thread is the only writer. */
 static inline void sk_jit_count(_Atomic uint64_t *n, uint64_t by)
 {

@@ -102,6 +102,7 @@ static void jit_unmap(struct sk_jit *j)
     if (j->data) {
         munmap(j->data, JIT_DATA_SIZE);
     }
+    free(j->replay);
     free(j->tr);
     free(j);
 }
@@ -123,6 +124,7 @@ void sk_jit_init(struct sk_vcpu *c)
         jit_unmap(j);
         return;
     }
+    jit_replay_init(j);
     j->verify = getenv("SOFTKVM_JIT_VERIFY") != NULL;
     j->avx = __builtin_cpu_supports("avx");
     j->fsgsbase = getauxval(AT_HWCAP2) & 2; /* HWCAP2_FSGSBASE, Linux 5.9 */

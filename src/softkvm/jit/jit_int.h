@@ -26,7 +26,7 @@
 #define JIT_REG_HASH   32768
 #define JIT_REGION_MAX 48          /* instructions */
 #define JIT_ROOM       (64 * 1024) /* code bytes a region cannot exceed */
-#define JIT_DATA_ROOM  (16 * 1024) /* the same of data, a page included */
+#define JIT_DATA_ROOM  (32 * 1024) /* the same of data, two pages included */
 
 /* Register map: guest registers keep their names, but RSP lives in R9, and R9 to R11 in the vCPU.
  */
@@ -48,6 +48,8 @@ enum {
 };
 
 struct jit_view;
+struct jit_rec;
+struct jit_replay;
 
 struct jit_page {
     uint64_t gpa;
@@ -74,6 +76,8 @@ struct jit_region {
     struct jit_view *view;
     uint8_t *checked; /* in the writable view of the cache */
     uint8_t *entry;
+    struct jit_rec **rec; /* lock-step: its instructions; */
+    unsigned n;           /* 0: cannot be done twice */
     struct jit_region *hash_next;
 };
 
@@ -108,8 +112,9 @@ struct sk_jit {
     jit_enter_fn *enter;
     uint8_t *th_interp, *th_interp_end, *th_vec_load, *th_x87_load, *th_exit[JX_T0 + 1];
     bool avx, fsgsbase;
-    bool verify; /* look through all that is translated: jit_verify.c */
-    struct jit_tr *tr; /* jit_tr.h; made at the first translation */
+    struct jit_replay *replay; /* NULL: no lock-step (jit_replay.c) */
+    bool verify;               /* look through all that is translated: jit_verify.c */
+    struct jit_tr *tr;         /* jit_tr.h; made at the first translation */
     uint32_t next_token;
     uint64_t flush_gen;
     uint32_t set_mode[SK_TLB_NSETS];
@@ -137,6 +142,13 @@ void jit_page_drop(struct sk_vcpu *c, struct jit_page *p);
 /* Opens the perf map if one is wanted: before a client's sandbox closes. */
 void jit_perf_init(void);
 void jit_perf_code(const void *at, size_t size, const char *kind, uint64_t rip);
+
+/* --- jit_replay.c --- */
+
+void jit_replay_init(struct sk_jit *j);
+/* Runs a region after the interpreter has; ends the process if they differ. RIP is set, also for
+ * exits that leave it to the caller. */
+unsigned jit_replay_enter(struct sk_vcpu *c, const struct jit_region *r);
 
 /* --- jit_verify.c --- */
 

@@ -109,6 +109,9 @@ static struct jit_region *run_find(struct sk_vcpu *c, uint64_t rip)
     struct jit_view *v = run_view(c, rip, rip);
     struct jit_region *r = v ? jit_region_find(j, v, rip) : NULL;
 
+    if (UNLIKELY(j->replay != NULL)) {
+        return r; /* nothing gets from region to region by itself */
+    }
     /* Nothing found: an address that belongs elsewhere in the table matches nobody. */
     c->jit.jump[run_set(c)][rip % SK_JIT_JUMPS] =
         (struct sk_jit_jump){ .rip = r ? rip : rip ^ 1, .code = r ? r->checked + j->rx : NULL };
@@ -175,6 +178,29 @@ static _Atomic uint64_t *exit_count(struct sk_vcpu *c, unsigned why)
     return &c->jit.st.exit_leave + why; /* in the enum's order */
 }
 
+/* sk_jit_run() in lock-step. */
+static bool run_lockstep(struct sk_vcpu *c)
+{
+    struct jit_region *r;
+    unsigned why;
+
+    while ((r = run_find(c, c->r[SK_RIP])) != NULL) {
+        c->cur_block = NULL;
+        sk_jit_count(&c->jit.st.enters, 1);
+        why = jit_replay_enter(c, r);
+        sk_jit_count(exit_count(c, why), 1);
+        if (why == JX_T0) {
+            run_t0(c, (const struct jit_link *)(uintptr_t)c->jit.arg);
+            return false;
+        }
+        if (why != JX_LINK || atomic_load_explicit(&c->poll, memory_order_relaxed) != 0 ||
+            *c->immediate_exit) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool sk_jit_run(struct sk_vcpu *c)
 {
     struct sk_jit *j = c->jit.jit;
@@ -185,6 +211,9 @@ bool sk_jit_run(struct sk_vcpu *c)
         return false;
     }
     run_set_mode(c);
+    if (UNLIKELY(j->replay != NULL)) {
+        return run_lockstep(c);
+    }
     code = run_code(c, c->r[SK_RIP]);
     while (code) {
         c->leave = 0;

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "softkvm/jit/jit.h"
@@ -57,6 +58,7 @@ static struct sk_jit_stats both(uint64_t at, const char *code, size_t len)
     assert_int_equal(a.flags, b.flags);
     assert_memory_equal(a.data, b.data, sizeof(a.data));
     assert_true(b.st.translations > 0 && b.st.enters > 0);
+    assert_true(b.st.compared > 0 || !getenv("SOFTKVM_JIT_LOCKSTEP"));
     return b.st;
 }
 #define BOTH(at, code) both(at, code, sizeof(code) - 1)
@@ -123,9 +125,15 @@ static void test_vectors(void **state)
 
 static uint8_t stop;
 
+/* Waits until translated code has been entered: the machine may be busy. */
 static void *stopper(void *arg)
 {
-    usleep(20000);
+    const struct sk_vcpu *c = arg;
+
+    for (unsigned i = 0; i < 20000 && c->jit.st.enters == 0; i++) {
+        usleep(1000);
+    }
+    usleep(5000);
     __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
     return arg;
 }
@@ -147,7 +155,7 @@ static void test_immediate_exit(void **state)
         bare_code(&b, 0x1000, code[i], 10);
         stop = 0;
         b.c->immediate_exit = &stop;
-        assert_int_equal(pthread_create(&t, NULL, stopper, NULL), 0);
+        assert_int_equal(pthread_create(&t, NULL, stopper, b.c), 0);
         sk_run(b.c, 0);
         assert_int_equal(b.c->exit.kind, SK_EXIT_INTR);
         assert_true(b.c->jit.st.enters > 0);
@@ -165,5 +173,9 @@ int main(void)
         cmocka_unit_test(test_immediate_exit),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+    (void)setenv("SOFTKVM_JIT_LOCKSTEP", "1", 1);
+    (void)setenv("SOFTKVM_JIT_VERIFY", "1", 1);
+    return failed + cmocka_run_group_tests_name("lock-step, verified", tests, NULL, NULL);
 }

@@ -154,6 +154,11 @@ bool jit_direct_ok(const struct jit_tr *t, const struct jit_op *o);
 void jit_need_vec(struct jit_tr *t, struct jit_op *o);
 void jit_need_x87(struct jit_tr *t, struct jit_op *o);
 
+/* --- jit_replay.c --- */
+
+/* The instruction can be run twice: nothing but registers and memory changes. */
+bool jit_replay_twice(const struct jit_tr *t, const struct jit_op *o);
+
 /* --- jit_gen.c --- */
 
 void jit_gen(struct jit_tr *t, struct jit_op *o);

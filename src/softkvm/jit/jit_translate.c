@@ -103,7 +103,9 @@ static void tr_liveness(struct jit_tr *t)
     uint16_t live = SK_FL_ARITH;
     struct jit_op *last = &t->op[t->n - 1];
 
-    if (last->form->fn == jit_t_jmp && jit_direct_ok(t, last)) {
+    if (t->j->replay) {
+        /* lock-step compares them all at every exit */
+    } else if (last->form->fn == jit_t_jmp && jit_direct_ok(t, last)) {
         live = tr_look(t, jit_target(t, last), LOOK_DEPTH);
     } else if (!last->form->ends) {
         live = tr_look(t, last->next, LOOK_DEPTH);
@@ -112,8 +114,9 @@ static void tr_liveness(struct jit_tr *t)
         struct jit_op *o = &t->op[i];
 
         if (o->form->fn == jit_t_jcc || o->form->fn == jit_t_loop) {
-            o->exit_live =
-                jit_direct_ok(t, o) ? tr_look(t, jit_target(t, o), LOOK_DEPTH) : SK_FL_ARITH;
+            o->exit_live = jit_direct_ok(t, o) && !t->j->replay
+                               ? tr_look(t, jit_target(t, o), LOOK_DEPTH)
+                               : SK_FL_ARITH;
             live |= o->exit_live;
         }
         o->live = live;
@@ -259,7 +262,7 @@ static void tr_link_site(struct jit_tr *t, struct jit_link *l, uint8_t *site)
                            : same                   ? jit_region_find(t->j, t->view, l->rip)
                                                     : NULL;
 
-    if (r) {
+    if (r && !t->j->replay) {
         jit_fix(site, r->entry);
         return;
     }
@@ -481,6 +484,10 @@ static struct jit_view *tr_decode(struct jit_tr *t, uint64_t rip)
         t->view->page->lines |= tr_lines(off, (unsigned)len);
         tr_op(o, rip);
         t->n++;
+        if (t->j->replay && !jit_replay_twice(t, o)) {
+            t->n -= t->n > 1; /* a region of its own */
+            break;
+        }
         off += (unsigned)len;
         rip = o->next;
         if (o->form->ends || ((o->in.flags & SK_IN_END) && !jit_direct_ok(t, o)) || off == 4096) {
@@ -545,6 +552,18 @@ static void tr_verify(const struct jit_tr *t)
     abort();
 }
 
+/* Keeps the instructions for lock-step. */
+static void tr_replay(struct jit_tr *t)
+{
+    struct jit_region *r = t->region;
+
+    r->rec = jit_data(t->j, t->n * sizeof(struct jit_rec *));
+    r->n = t->n == 1 && !jit_replay_twice(t, &t->op[0]) ? 0 : t->n;
+    for (unsigned i = 0; i < t->n; i++) {
+        r->rec[i] = tr_rec(t, &t->op[i]);
+    }
+}
+
 bool sk_jit_translate(struct sk_vcpu *c)
 {
     struct sk_jit *j = c->jit.jit;
@@ -588,6 +607,9 @@ bool sk_jit_translate(struct sk_vcpu *c)
     *t->region = (struct jit_region){ .rip = rip, .view = t->view };
     tr_liveness(t);
     tr_emit(t, cross);
+    if (j->replay) {
+        tr_replay(t);
+    }
     if (UNLIKELY(j->verify)) {
         tr_verify(t);
     }

@@ -304,6 +304,7 @@ struct sk_jit;
     SK_JIT_COUNTER(blocks)       /* blocks that were left to the interpreter */                    \
     SK_JIT_COUNTER(tokens)       /* pages looked up and compared */                                \
     SK_JIT_COUNTER(links)        /* exits that now jump to their target */                         \
+    SK_JIT_COUNTER(compared)     /* regions run in lock-step with the interpreter */               \
     SK_JIT_COUNTER(exit_leave)   /* ways back to C, as enum jit_exit: an event, */                 \
     SK_JIT_COUNTER(exit_link)    /* no target yet, */                                              \
     SK_JIT_COUNTER(exit_poll)    /* the poll word, */                                              \
@@ -326,6 +327,7 @@ struct sk_jit_state {
     uint32_t mode;       /* key of the mode in force, sk_mode_update(); jit/jit_int.h */
     uint8_t vec_live;    /* guest's XMM/YMM and MXCSR are in the host's registers, not in xs */
     uint8_t x87_live;    /* the same of x87 and MMX */
+    bool replaying;      /* lock-step: the interpreter runs ahead, what it stores is logged */
     uint16_t hot;        /* executions before translation */
     uint64_t epoch;      /* pages are compared with memory once in each */
     uint64_t token_global[SK_TLB_NSETS][SK_JIT_TOKENS / 64]; /* bit: the mapping is global */

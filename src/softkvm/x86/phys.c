@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "softkvm/jit/jit.h"
 #include "softkvm/x86/fault.h"
 #include "softkvm/x86/mmu_int.h"
 
@@ -171,6 +172,9 @@ void sk_mmio_read(struct sk_vcpu *c, uint64_t gpa, void *buf, unsigned len)
 {
     uint8_t *out = buf;
 
+    if (UNLIKELY(c->jit.replaying)) {
+        sk_jit_unlogged(c);
+    }
     while (len > 0) {
         unsigned n = phys_piece(len);
 
@@ -185,6 +189,9 @@ void sk_mmio_write(struct sk_vcpu *c, uint64_t gpa, const void *buf, unsigned le
 {
     const uint8_t *in = buf;
 
+    if (UNLIKELY(c->jit.replaying)) {
+        sk_jit_unlogged(c);
+    }
     c->leave = 1;
     while (len > 0) {
         unsigned n = phys_piece(len);

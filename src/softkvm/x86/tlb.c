@@ -186,6 +186,10 @@ static uint8_t *tlb_resolve(struct sk_vcpu *c, uint64_t lin, unsigned acc, struc
 static void tlb_store(struct sk_vcpu *c, uint64_t lin, uint8_t *p, unsigned size, unsigned acc,
                       const struct sk_xlat *x)
 {
+    if (UNLIKELY(c->jit.replaying)) {
+        sk_jit_logged(c, p, size);
+        return;
+    }
     if (sk_blocks_written(c, x->gpa, size)) {
         return; /* other code remains on the page */
     }
