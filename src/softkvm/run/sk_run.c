@@ -411,12 +411,17 @@ static bool run_resume(struct sk_vcpu *c)
     return false;
 }
 
-/* An instruction (of REP INS or OUTS: an iteration) that the client has completed is a step, too.
- */
+/* An instruction (of REP INS or OUTS: an iteration) that the client has completed is a step, too,
+ * and may have met a breakpoint. */
 static void run_step_trap(struct sk_vcpu *c)
 {
+    uint64_t dr6 = c->special & SK_SPECIAL_DR ? c->db_pending & 0xf : 0;
+
     if (c->special & (SK_SPECIAL_TF | SK_SPECIAL_GUESTDBG_STEP)) {
-        run_raise_db(c, BIT(14));
+        dr6 |= BIT(14);
+    }
+    if (dr6 != 0) {
+        run_raise_db(c, dr6);
     }
 }
 

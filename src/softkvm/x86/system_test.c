@@ -319,6 +319,35 @@ static void test_step_port(void **state)
     assert_int_equal(*stack64(b, 0), 0x100b);
 }
 
+/* An I/O breakpoint is a trap behind the access; without CR4.DE there is none. */
+static void test_io_breakpoint(void **state)
+{
+    struct bare *b = *state;
+
+    for (unsigned de = 0; de < 2; de++) {
+        bare_long(b);
+        halts(b, BARE_CS64);
+        b->c->cr4 |= de != 0 ? 8 : 0;
+        b->c->dr[1] = 0x60;
+        b->c->dr[6] = 0xffff0ff0;
+        b->c->dr[7] = UINT64_C(0xe00408);                    /* DR1 global, I/O, four ports */
+        bare_code(b, 0x1000, "\xe6\x64\xe6\x63\x90\xf4", 6); /* out 64h; out 63h */
+        sk_vcpu_changed(b->c);
+        assert_int_equal(bare_run(b), SK_EXIT_IO);
+        assert_int_equal(bare_run(b), SK_EXIT_IO);
+        assert_int_equal(bare_run(b), SK_EXIT_HLT);
+        if (de != 0) {
+            assert_int_equal(vector(b), SK_DB);
+            assert_int_equal(*stack64(b, 0), 0x1004);
+            assert_int_equal(b->c->dr[6] & 0xf00f, 2);
+        } else {
+            assert_int_equal(b->c->r[SK_RIP], 0x1006);
+        }
+        b->c->dr[7] = 0x400;
+        sk_vcpu_changed(b->c);
+    }
+}
+
 /* LTR and LLDT of a descriptor whose base is not canonical. */
 static void test_system_base(void **state)
 {
@@ -477,10 +506,10 @@ int main(void)
         cmocka_unit_test(test_single_step),   cmocka_unit_test(test_breakpoints),
         cmocka_unit_test(test_paging_rights), cmocka_unit_test(test_accessed_dirty),
         cmocka_unit_test(test_syscall),       cmocka_unit_test(test_syscall_tf),
-        cmocka_unit_test(test_step_port),     cmocka_unit_test(test_system_base),
-        cmocka_unit_test(test_double_fault),  cmocka_unit_test(test_sti_shadow),
-        cmocka_unit_test(test_unreal),        cmocka_unit_test(test_real_limit),
-        cmocka_unit_test(test_msrs),
+        cmocka_unit_test(test_step_port),     cmocka_unit_test(test_io_breakpoint),
+        cmocka_unit_test(test_system_base),   cmocka_unit_test(test_double_fault),
+        cmocka_unit_test(test_sti_shadow),    cmocka_unit_test(test_unreal),
+        cmocka_unit_test(test_real_limit),    cmocka_unit_test(test_msrs),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -4,6 +4,7 @@
  * the instruction; sk_pio_complete(), at the next sk_run() and before anything else, does the rest.
  * Repeated forms go out in batches: as many elements as fit in the data page and in one guest page.
  */
+#include "softkvm/x86/crs.h"
 #include "softkvm/x86/ops/ops.h"
 #include "softkvm/x86/pio.h"
 #include "softkvm/x86/seg.h"
@@ -33,6 +34,27 @@ static void io_check(struct sk_vcpu *c, uint16_t port, unsigned size)
     }
 }
 
+/* I/O breakpoints (SDM 3B §17.2.4): remembered, taken when the access is complete. Only where the
+ * access is sure to be made: a fault must come alone. */
+static void io_watch(struct sk_vcpu *c, uint16_t port, unsigned size)
+{
+    const uint64_t *dr = sk_debug_regs(c);
+
+    if (LIKELY(!(c->special & SK_SPECIAL_DR)) || !(c->cr4 & SK_CR4_DE)) {
+        return;
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        static const uint8_t lens[4] = { 1, 2, 8, 4 };
+        unsigned len = lens[(dr[7] >> (18 + 4 * i)) & 3];
+        uint64_t at = dr[i] & ~(uint64_t)(len - 1);
+
+        if (((dr[7] >> (2 * i)) & 3) && ((dr[7] >> (16 + 4 * i)) & 3) == 2 &&
+            at < (uint64_t)port + size && port < at + len) {
+            c->db_pending |= BIT64(i);
+        }
+    }
+}
+
 static unsigned io_size(const struct sk_insn *in)
 {
     return in->osize == 8 ? 4 : in->osize;
@@ -46,6 +68,7 @@ static uint16_t io_port(const struct sk_vcpu *c, const struct sk_insn *in)
 static _Noreturn void io_leave(struct sk_vcpu *c, const struct sk_insn *in, uint16_t port,
                                unsigned size, bool input, uint32_t count)
 {
+    io_watch(c, port, size);
     c->exit.kind = SK_EXIT_IO;
     c->exit.io.port = port;
     c->exit.io.size = (uint8_t)size;
@@ -79,6 +102,7 @@ OP(op_in)
 
     io_check(c, port, size);
     if (c->vm->ops->pio && c->vm->ops->pio(c, port, &v, size, false)) {
+        io_watch(c, port, size);
         io_set_acc(c, size, (uint32_t)v);
         return;
     }
@@ -94,6 +118,7 @@ OP(op_out)
 
     io_check(c, port, size);
     if (c->vm->ops->pio && c->vm->ops->pio(c, port, &v, size, true)) {
+        io_watch(c, port, size);
         return;
     }
     memcpy(c->pio_data, &v, size);
@@ -168,6 +193,7 @@ OP(op_ins)
     ram = sk_ptr(c, lin, size, true, &left) != NULL; /* faults come before the port is read */
     if (c->vm->ops->pio && c->vm->ops->pio(c, port, &v, size, false)) {
         io_put(c, lin, size, &v);
+        io_watch(c, port, size);
         io_advance(c, in->ash, rep, SK_RDI, size, 1);
         io_again(c, in);
         return;
@@ -194,6 +220,7 @@ OP(op_outs)
     n = io_batch(c, in, lin, size);
     sk_ld_slow(c, lin, c->pio_data, size, SK_ACC_READ);
     if (c->vm->ops->pio && c->vm->ops->pio(c, port, c->pio_data, size, true)) {
+        io_watch(c, port, size);
         io_advance(c, in->ash, rep, SK_RSI, size, 1);
         io_again(c, in);
         return;
