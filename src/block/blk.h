@@ -196,6 +196,8 @@ struct blk_queue_opts {
     /* Start every worker thread now and not with the first work: for a process that will not be
      * allowed to start threads. They have done their own set-up when blk_queue_new() returns. */
     bool workers_now;
+    void (*worker_init)(void *opaque); /* in each worker before its first work; NULL = nothing */
+    void *worker_opaque;
 };
 
 MUST_USE int blk_queue_new(struct blk *blk, const struct blk_queue_opts *opts,

@@ -107,7 +107,7 @@ int blk_queue_new(struct blk *blk, const struct blk_queue_opts *opts, struct blk
     }
     if (rc == 0) {
         unsigned max = MIN(opts->depth, q->uring ? WORKERS_BESIDE_URING : WORKERS_ALONE);
-        rc = eng_thread_new(blk, max, q->event_fd, &q->threads);
+        rc = eng_thread_new(blk, opts, max, q->event_fd, &q->threads);
         if (rc < 0) {
             rc = err_set_errno(err, rc, "block workers");
         } else if (opts->workers_now) {
@@ -411,7 +411,7 @@ void blk_queue_drain(struct blk_queue *q)
     blk_queue_kick(q);
     while (q->inflight > 0 || !STAILQ_EMPTY(&q->waiting)) {
         struct pollfd pfd = { .fd = q->event_fd, .events = POLLIN };
-        (void)poll(&pfd, 1, -1); /* EINTR: reap finds nothing, and we are back */
-        (void)blk_queue_reap(q); /* the number does not matter here */
+        (void)ppoll(&pfd, 1, NULL, NULL); /* EINTR: reap finds nothing, and we are back */
+        (void)blk_queue_reap(q);          /* the number does not matter here */
     }
 }

@@ -37,9 +37,10 @@ void eng_piece_conclude(struct eng_piece *p, int64_t res);
 struct eng_thread;
 struct eng_uring;
 
-/* Up to `max` workers for `blk`; they start when there is work. 0 or a negative errno. */
-MUST_USE int eng_thread_new(struct blk *blk, unsigned max, int event_fd,
-                            struct eng_thread **ret_eng);
+/* Up to `max` workers for `blk`; they start when there is work, and call `opts->worker_init`. 0 or
+ * a negative errno. */
+MUST_USE int eng_thread_new(struct blk *blk, const struct blk_queue_opts *opts, unsigned max,
+                            int event_fd, struct eng_thread **ret_eng);
 /* Starts all of them now and returns when each waits for work. */
 void eng_thread_start_all(struct eng_thread *eng);
 /* Nothing may be in flight. Accepts NULL. */

@@ -18,6 +18,8 @@
 
 struct eng_thread {
     struct blk *blk;
+    void (*init)(void *opaque);
+    void *init_opaque;
     int event_fd;
     unsigned max;
 
@@ -81,6 +83,7 @@ static void finish(struct eng_thread *eng, struct eng_piece *p)
 static void *worker(void *opaque)
 {
     struct eng_thread *eng = opaque;
+    bool fresh = eng->init != NULL;
     pthread_mutex_lock(&eng->lock);
     for (;;) {
         while (eng->ntodo == 0 && !eng->stop) {
@@ -95,6 +98,10 @@ static void *worker(void *opaque)
         STAILQ_REMOVE_HEAD(&eng->todo, link);
         eng->ntodo--;
         pthread_mutex_unlock(&eng->lock);
+        if (fresh) {
+            eng->init(eng->init_opaque);
+            fresh = false;
+        }
         run(eng, p);
         pthread_mutex_lock(&eng->lock);
         finish(eng, p);
@@ -103,13 +110,16 @@ static void *worker(void *opaque)
     return NULL;
 }
 
-int eng_thread_new(struct blk *blk, unsigned max, int event_fd, struct eng_thread **ret_eng)
+int eng_thread_new(struct blk *blk, const struct blk_queue_opts *opts, unsigned max, int event_fd,
+                   struct eng_thread **ret_eng)
 {
     struct eng_thread *eng = calloc(1, sizeof(*eng));
     if (eng == NULL) {
         return -ENOMEM;
     }
     eng->blk = blk;
+    eng->init = opts->worker_init;
+    eng->init_opaque = opts->worker_opaque;
     eng->max = MIN(MAX(max, 1U), MAX_THREADS);
     eng->event_fd = event_fd;
     STAILQ_INIT(&eng->todo);

@@ -117,13 +117,26 @@ static void check_hugepages(struct doctor_result *r)
                    pages);
 }
 
-static void check_sandbox(struct doctor_result *r)
+static void check_jail(struct doctor_result *r)
 {
-    int abi = sandbox_landlock_abi();
-    say(r, abi > 0,
-        abi > 0 ? "sandbox: system call filter and Landlock"
-                : "sandbox: system call filter, without Landlock",
-        "boot the host kernel with landlock in its lsm= list for a second wall");
+    char missing[SANDBOX_MISSING_MAX] = "";
+    if (sandbox_landlock_abi() == 0) {
+        say(r, false, "jail: system call filter, without Landlock",
+            "boot the host kernel with landlock in its lsm= list for a second wall");
+    } else if (geteuid() != 0) {
+        say(r, true,
+            "jail: system call filter and Landlock; a VM that root starts also gets a user, "
+            "namespaces and an empty root of its own",
+            "");
+    } else if (!sandbox_survey(missing)) {
+        say(r, false, "jail: it cannot be entered", "see the log of a VM's start");
+    } else {
+        say(r, missing[0] == '\0', "jail: all walls stand",
+            "give the container these rights, or start VMs outside of it; the other walls stand");
+        if (!r->ok) {
+            (void)snprintf(r->what, sizeof(r->what), _("jail: the host refuses: %s"), missing);
+        }
+    }
 }
 
 static const struct {
@@ -134,7 +147,7 @@ static const struct {
     { "io_uring",  check_io_uring },
     { "memory",    check_memory   },
     { "hugepages", check_hugepages},
-    { "sandbox",   check_sandbox  },
+    { "jail",      check_jail     },
 };
 
 /* The engine that `auto` would take, or NULL. */

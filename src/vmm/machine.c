@@ -151,14 +151,6 @@ static int machine_init_buses(struct machine *m, struct err *err)
     if (rc < 0) {
         return rc;
     }
-    rc = loop_new(&m->loop, err);
-    if (rc < 0) {
-        return rc;
-    }
-    rc = loop_new(&m->io_loop, err);
-    if (rc < 0) {
-        return rc;
-    }
     m->pio = bus_new("ports", 65536);
     m->mmio = bus_new("memory", BIT64(m->layout.phys_bits));
     if (m->pio == NULL || m->mmio == NULL) {
@@ -212,13 +204,10 @@ static int machine_init_vcpus(struct machine *m, struct err *err)
     return rc < 0 ? rc : machine_boot(m, err);
 }
 
-static int machine_init_ctl(struct machine *m, struct err *err)
+static int machine_init_loops(struct machine *m, struct err *err)
 {
-    if (m->config->control == NULL) {
-        return 0;
-    }
-    /* "unix:PATH": the configuration's check has seen the prefix. */
-    return ctl_new(m->config->control + strlen("unix:"), m->loop, machine_ctl, m, &m->ctl, err);
+    int rc = loop_new(&m->loop, err);
+    return rc < 0 ? rc : loop_new(&m->io_loop, err);
 }
 
 int machine_new(const struct vmconfig *config, struct machine **ret_machine, struct err *err)
@@ -233,13 +222,15 @@ int machine_new(const struct vmconfig *config, struct machine **ret_machine, str
     m->ram.fd = -1;
     m->kernel.fd = -1;
     m->initrd.fd = -1;
+    m->back.vsock.fd = -1;
     TAILQ_INIT(&m->env.devs);
     pthread_mutex_init(&m->notice_lock, NULL);
     pthread_mutex_init(&m->seal_lock, NULL);
     pthread_cond_init(&m->seal_cond, NULL);
     static int (*const steps[])(struct machine * m, struct err * err) = {
-        machine_boot_open,   machine_init_cpu,      machine_init_memory, machine_init_buses,
-        machine_add_devices, machine_init_firmware, machine_init_vcpus,  machine_init_ctl,
+        machine_boot_open,     machine_init_cpu,    machine_init_loops, machine_open_backs,
+        machine_enter_jail,    machine_init_memory, machine_init_buses, machine_add_devices,
+        machine_init_firmware, machine_init_vcpus,
     };
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
         int rc = steps[i](m, err);

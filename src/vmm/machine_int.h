@@ -22,6 +22,7 @@
 #include "vmm/machine.h"
 #include "vmm/mem/ram.h"
 #include "vmm/net/netbe.h"
+#include "vmm/net/unixsock.h"
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
@@ -48,15 +49,22 @@ enum machine_cause {
 };
 
 /* What the devices stand on; closed after them. */
+enum machine_chr {
+    MACHINE_CHR_CONSOLE,
+    MACHINE_CHR_HVC,
+    MACHINE_CHR_DEBUGCON,
+    MACHINE_CHRS,
+};
+
 struct machine_back {
-    struct chr *chr[3]; /* console, hvc, debugcon */
-    unsigned nchr;
+    struct chr *chr[MACHINE_CHRS]; /* NULL = none */
     struct netbe *net[VMCONFIG_MAX_NETS];
     unsigned nnet;
     struct blk *blk[VMCONFIG_MAX_DISKS];
     unsigned nblk;
     struct helper share[VMCONFIG_MAX_SHARES]; /* servers of the shared folders */
     unsigned nshare;
+    struct unixsock vsock; /* until the device takes it */
 };
 
 struct machine_notice {
@@ -90,6 +98,7 @@ struct machine {
     struct dev *pm;           /* the power button */
     struct dev *balloon;      /* NULL = none */
     const char *console_name; /* of the first serial port */
+    char *vsock_path;         /* of the listening socket; NULL = no vsock */
     struct prompt *prompt;    /* on the stdio console; NULL = none */
     struct loop *loop;        /* main thread */
     struct loop *io_loop;     /* io thread */
@@ -144,6 +153,10 @@ void machine_io_call(struct machine *m, loop_fn *fn, void *opaque);
 /* chr_open(): Ctrl-A x and Ctrl-A c. On the io thread. */
 void machine_on_escape(void *opaque, enum chr_escape what);
 
+/* machine_backs.c: what has a name on the host; the control socket, too. */
+MUST_USE int machine_open_backs(struct machine *m, struct err *err);
+void machine_close_backs(struct machine *m);
+
 /* machine_devices.c */
 MUST_USE int machine_add_devices(struct machine *m, struct err *err);
 void machine_free_devices(struct machine *m);
@@ -153,14 +166,18 @@ MUST_USE int machine_boot_open(struct machine *m, struct err *err);
 MUST_USE int machine_boot(struct machine *m, struct err *err);
 
 /* machine_sandbox.c */
-/* First half, before threads are started; second half, once all are there. Main thread. */
-MUST_USE int machine_seal_prepare(struct machine *m, struct err *err);
+/* Whether there is a jail (no --no-jail). */
+bool machine_jailed(const struct machine *m);
+/* The walls around the process: when all files are open, before there is a second thread. */
+MUST_USE int machine_enter_jail(struct machine *m, struct err *err);
+/* The system call filters: when all threads are there. Main thread. */
 MUST_USE int machine_seal(struct machine *m, struct err *err);
 /* First thing on each other thread: waits for machine_seal(), then narrows itself. */
 MUST_USE int machine_seal_thread(struct machine *m, enum sandbox_kind kind, struct err *err);
 /* Lets threads go that wait still, after a failed start. */
 void machine_unseal(struct machine *m);
-bool machine_vcpu_init(void *opaque); /* vcpu_config.thread_init */
+bool machine_vcpu_init(void *opaque);   /* vcpu_config.thread_init */
+void machine_worker_init(void *opaque); /* virtio_blk_params.worker_init */
 
 /* machine_run.c; main thread. */
 void machine_on_notice(void *opaque);

@@ -252,10 +252,6 @@ static int machine_start(struct machine *m, struct err *err)
     if (rc < 0) {
         return rc;
     }
-    rc = machine_seal_prepare(m, err);
-    if (rc < 0) {
-        return rc;
-    }
     rc = thread_start(&m->io_thread, "io", -1, machine_io_thread, m, err);
     if (rc < 0) {
         return rc;

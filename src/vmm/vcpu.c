@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/thread.h"
@@ -25,10 +26,11 @@ static void vcpu_kick_handler(int sig)
 static void vcpu_kick(struct vcpu *v)
 {
     __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELEASE);
-    /* A vCPU whose device asks for the end kicks itself, too; it is outside of KVM_RUN already, and
-     * the C library would signal it with a system call that the sandbox forbids (gettid). */
-    if (v->started && !pthread_equal(v->thread, pthread_self())) {
-        (void)pthread_kill(v->thread, VCPU_KICK_SIGNAL);
+    /* A vCPU whose device asks for the end kicks itself, too; it is outside of KVM_RUN already. Not
+     * by pthread_kill(), which makes calls that the jail forbids. */
+    pid_t tid = atomic_load_explicit(&v->tid, memory_order_acquire);
+    if (tid != 0 && v->started && !pthread_equal(v->thread, pthread_self())) {
+        (void)tgkill(v->set->pid, tid, VCPU_KICK_SIGNAL);
     }
 }
 
@@ -108,6 +110,7 @@ static void *vcpu_thread(void *opaque)
     sigemptyset(&kick);
     sigaddset(&kick, VCPU_KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+    atomic_store_explicit(&v->tid, gettid(), memory_order_release); /* pairs with vcpu_kick() */
     if (set->config.thread_init != NULL && !set->config.thread_init(set->config.opaque)) {
         vcpu_fail(v, "cannot install the system call filter");
     }
@@ -117,6 +120,7 @@ static void *vcpu_thread(void *opaque)
     for (;;) {
         if (!half_done && atomic_load_explicit(&set->want, memory_order_acquire) != VCPU_WANT_RUN &&
             !vcpu_park(v)) {
+            atomic_store_explicit(&v->tid, 0, memory_order_release);
             return NULL;
         }
         int rc = vcpu_ioctl(v, KVM_RUN, NULL);
@@ -190,6 +194,7 @@ int vcpu_set_new(const struct vcpu_config *config, struct vcpu_set **ret_set, st
         return err_set(err, -ENOMEM, "vCPUs: out of memory");
     }
     set->config = *config;
+    set->pid = getpid();
     pthread_mutex_init(&set->lock, NULL);
     pthread_cond_init(&set->cond, NULL);
     atomic_store_explicit(&set->want, VCPU_WANT_PARK, memory_order_relaxed);

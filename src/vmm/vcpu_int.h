@@ -31,6 +31,7 @@ struct vcpu {
     int fd;
     struct kvm_run *run;
     pthread_t thread;
+    _Atomic pid_t tid; /* 0 = not there yet, or no longer */
     bool started;
     bool dead; /* the engine gave up on it: it only parks; under set->lock */
     struct vcpu_power_on power_on;
@@ -53,6 +54,7 @@ struct vcpu_set {
     pthread_cond_t cond;
     _Atomic int want; /* enum vcpu_want: read by the run loops without the lock */
     unsigned parked;
+    pid_t pid;
     bool clock_stopped; /* stopped_clock and stopped_tsc are valid; controlling thread */
     struct kvm_clock_data stopped_clock;
     unsigned count;

@@ -7,7 +7,6 @@ static const char *const engines[] = { "auto", "kvm", "soft", NULL };
 static const char *const jits[] = { "off", "t1", NULL };
 static const char *const formats[] = { "raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx", NULL };
 static const char *const caches[] = { "writeback", "none", "unsafe", NULL };
-static const char *const on_off[] = { "on", "off", NULL };
 static const char *const log_levels[] = { "error", "warn", "info", "debug", "trace", NULL };
 static const char *const net_kinds[] = { "user", "tap", "none", NULL };
 
@@ -427,12 +426,10 @@ static const struct schema_field vmconfig_fields[] = {
      .max = 31536000,
      VM(timeout_s),
      .help = "end the VM after this time" },
-    { .name = "sandbox",
-     .type = SCHEMA_ENUM,
-     .choices = on_off,
-     .deflt = "on",
-     VM(sandbox),
-     .help = "drop privileges and filter system calls before the guest runs" },
+    { .name = "no-jail",
+     .type = SCHEMA_FLAG,
+     VM(no_jail),
+     .help = "for debugging only: run the guest in a process that keeps its rights" },
     { .name = "log-level",
      .arg = "error|warn|info|debug|trace",
      .type = SCHEMA_STR,

@@ -76,7 +76,7 @@ struct vmconfig {
     char *name;
     bool no_reboot;
     uint64_t timeout_s; /* 0 = none */
-    uint64_t sandbox;   /* 0 on, 1 off */
+    bool no_jail;
     char *log_level;
     bool json;
 };

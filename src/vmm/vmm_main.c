@@ -108,6 +108,7 @@ static int main_run(const struct vmconfig *c)
 
 int main(int argc, char **argv)
 {
+    sandbox_close_inherited();
     sandbox_one_heap();
     lang_init();
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {

@@ -32,6 +32,8 @@ enum sandbox_rule {
     SANDBOX_SOFT,
     SANDBOX_FSTAT,
     SANDBOX_GS,
+    SANDBOX_OWN,
+    SANDBOX_FCNTL,
 };
 
 struct sandbox_syscall {
@@ -119,6 +121,19 @@ static void sandbox_put_ioctls(struct sandbox_prog *p, uint32_t kinds)
     p->insn[at].jf = (uint8_t)(p->n - at - 1);
 }
 
+static void sandbox_put_fcntl(struct sandbox_prog *p)
+{
+    static const uint32_t commands[] = { F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, F_OFD_SETLK,
+                                         F_OFD_GETLK };
+    sandbox_unless(p, SYS_fcntl, 2 * ARRAY_LEN(commands) + 2);
+    sandbox_load(p, SANDBOX_ARG_LOW(1));
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        sandbox_unless(p, commands[i], 1);
+        sandbox_return(p, SECCOMP_RET_ALLOW);
+    }
+    sandbox_return(p, SECCOMP_RET_KILL_PROCESS);
+}
+
 static void sandbox_put_syscall(struct sandbox_prog *p, const struct sandbox_syscall *s, bool vsock)
 {
     switch (s->rule) {
@@ -152,6 +167,16 @@ static void sandbox_put_syscall(struct sandbox_prog *p, const struct sandbox_sys
         sandbox_unless(p, ARCH_GET_GS, 1);
         sandbox_return(p, SECCOMP_RET_ALLOW);
         sandbox_return(p, SECCOMP_RET_KILL_PROCESS);
+        break;
+    case SANDBOX_OWN:
+        sandbox_unless(p, s->nr, 4);
+        sandbox_load(p, SANDBOX_ARG_LOW(0));
+        sandbox_unless(p, (uint32_t)getpid(), 1);
+        sandbox_return(p, SECCOMP_RET_ALLOW);
+        sandbox_return(p, SECCOMP_RET_KILL_PROCESS);
+        break;
+    case SANDBOX_FCNTL:
+        sandbox_put_fcntl(p);
         break;
     case SANDBOX_UNIX:
         if (!vsock) {
@@ -208,11 +233,10 @@ static int sandbox_install(uint32_t kinds, bool vsock, unsigned flags, struct er
     prog.len = (unsigned short)sandbox_build(kinds, vsock, insn);
     long rc = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog);
     if (rc < 0) {
-        return err_set_errno(err, -errno,
-                             "sandbox: system call filter (--sandbox off runs without)");
+        return err_set_errno(err, -errno, "jail: system call filter");
     }
     /* With TSYNC a positive result is a thread that cannot be synchronised. */
-    return rc > 0 ? err_set(err, -EBUSY, "sandbox: thread %ld has another filter", rc) : 0;
+    return rc > 0 ? err_set(err, -EBUSY, "jail: thread %ld has another filter", rc) : 0;
 }
 
 int sandbox_filter_process(bool vsock, struct err *err)

@@ -14,6 +14,8 @@
 #define SANDBOX_ALL_KINDS                                                                          \
     (BIT(SANDBOX_MAIN) | BIT(SANDBOX_IO) | BIT(SANDBOX_VCPU) | BIT(SANDBOX_WORKER) | SANDBOX_COMMON)
 
+/* Empties the bounding set; sandbox_drop() does, where the right to is not lost before. */
+void sandbox_bound(void);
 /* The program for threads of any of `kinds`. Returns its length. */
 unsigned sandbox_build(uint32_t kinds, bool vsock, struct sock_filter prog[SANDBOX_MAX_INSNS]);
 /* Number of rows for `kinds`; for the tests of the goals. */

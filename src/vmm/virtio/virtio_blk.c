@@ -468,12 +468,14 @@ static int virtio_blk_check_params(const struct virtio_blk_params *p, struct err
     return 0;
 }
 
-static int virtio_blk_open_queue(struct virtio_blk *s, const char *engine, unsigned depth,
-                                 struct err *err)
+static int virtio_blk_open_queue(struct virtio_blk *s, const struct virtio_blk_params *p,
+                                 unsigned depth, struct err *err)
 {
     const struct blk_queue_opts opts = { .depth = MIN(depth, (unsigned)VIRTIO_BLK_MAX_INFLIGHT),
-                                         .engine = engine,
-                                         .workers_now = true };
+                                         .engine = p->engine,
+                                         .workers_now = true,
+                                         .worker_init = p->worker_init,
+                                         .worker_opaque = p->worker_opaque };
     int rc = blk_queue_new(s->blk, &opts, &s->bq, err);
     if (rc < 0) {
         return rc;
@@ -514,7 +516,7 @@ static int virtio_blk_init(struct dev *dev, const void *params, struct err *err)
         return rc;
     }
     virtio_blk_fill_config(s, size);
-    rc = virtio_blk_open_queue(s, p->engine, queues * size, err);
+    rc = virtio_blk_open_queue(s, p, queues * size, err);
     if (rc < 0) {
         virtio_blk_close(s);
     }

@@ -22,6 +22,8 @@ struct virtio_blk_params {
     unsigned num_queues; /* one a vCPU is best; 0 = 1, more than VIRTIO_BLK_MAX_QUEUES are cut */
     uint16_t queue_size; /* power of two, 4 to VIRTQ_MAX_SIZE; 0 = VIRTIO_BLK_DEFAULT_DEPTH */
     const char *engine;  /* of blk_queue_opts; NULL = the best the host allows */
+    void (*worker_init)(void *opaque); /* of blk_queue_opts */
+    void *worker_opaque;
 };
 
 struct virtio_blk_stats {

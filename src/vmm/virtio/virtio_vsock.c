@@ -6,6 +6,7 @@
 #include "vmm/virtio/virtio_vsock.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "spec/virtio_defs.h"
@@ -270,10 +271,17 @@ static int virtio_vsock_init(struct dev *dev, const void *params, struct err *er
     TAILQ_INIT(&vs->conns);
     TAILQ_INIT(&vs->graves);
     loop_timer_init(&vs->turn, dev->env->loop, virtio_vsock_on_turn, vs);
-    int rc = unixsock_listen(&vs->listen, p->path, err);
+    int rc = 0;
+    if (p->take_listen != NULL) {
+        vs->listen = *p->take_listen;
+        p->take_listen->fd = -1;
+    } else {
+        rc = unixsock_listen(&vs->listen, p->path, err);
+    }
     if (rc < 0) {
         return rc;
     }
+    (void)snprintf(vs->path, sizeof(vs->path), "%s", p->path);
     vs->listen_w = loop_fd_add(dev->env->loop, vs->listen.fd, EPOLLIN, virtio_vsock_on_accept, vs);
     if (vs->listen_w == NULL) {
         rc = err_set_errno(err, -errno, "cannot watch '%s'", p->path);

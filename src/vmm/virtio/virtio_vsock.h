@@ -12,11 +12,15 @@
 
 #include "vmm/dev/dev.h"
 
+struct unixsock;
+
 #define VIRTIO_VSOCK_MAX_CONNS 256
 
 struct virtio_vsock_params {
     uint64_t cid;     /* of the guest: 3 to 4294967294 */
-    const char *path; /* the listening socket is made here, mode 0600 */
+    const char *path; /* the listening socket is made here, mode 0600; copied */
+    /* A socket that listens already, taken over; NULL = make it. */
+    struct unixsock *take_listen;
 };
 
 extern const struct dev_class virtio_vsock_class;

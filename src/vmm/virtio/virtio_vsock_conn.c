@@ -331,7 +331,7 @@ void virtio_vsock_on_accept(void *opaque, uint32_t events)
 bool virtio_vsock_connect(struct virtio_vsock *vs, const struct virtio_vsock_hdr *hdr)
 {
     char path[UNIXSOCK_PATH_MAX + 16];
-    (void)snprintf(path, sizeof(path), "%s_%u", vs->listen.path, hdr->dst_port);
+    (void)snprintf(path, sizeof(path), "%s_%u", vs->path, hdr->dst_port);
     int fd = vs->nconns < VIRTIO_VSOCK_MAX_CONNS ? unixsock_connect(path) : -EMFILE;
     if (fd < 0) {
         log_debug(vs->dev->id, "guest connection refused", "path='%s' errno='%d'", path, -fd);

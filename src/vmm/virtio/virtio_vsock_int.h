@@ -77,6 +77,7 @@ struct virtio_vsock {
     struct dev *dev;
     uint64_t cid;
     struct unixsock listen;
+    char path[UNIXSOCK_PATH_MAX + 1]; /* from where we are: before _PORT of what is connected to */
     struct loop_fd *listen_w;
     struct loop_timer turn;
     struct virtio_vsock_list conns, graves;
