@@ -174,7 +174,7 @@ static const char *replay_differs(struct sk_vcpu *m, const struct jit_replay *p)
     uint32_t want, got;
     uint16_t af = m->af;
 
-    if (memcmp(s->r, c->r, 17 * sizeof(s->r[0])) != 0) { /* RIP is the 17th */
+    if (memcmp(s->r, c->r, 16 * sizeof(s->r[0])) != 0 || s->r[SK_RIP] != c->r[SK_RIP]) {
         return "registers";
     }
     got = sk_flags_get(m);
@@ -210,7 +210,7 @@ static _Noreturn void replay_stop(const struct sk_vcpu *c, const struct jit_repl
 
     fprintf(stderr, "softkvm: lock-step: %s differ behind %" PRIx64 " (%u of %u instructions)\n",
             what, r->rip, p->ops, r->n);
-    for (unsigned i = 0; i < 17; i++) {
+    for (unsigned i = 0; i < SK_NREGS; i++) {
         fprintf(stderr,
                 "  r%u before %016" PRIx64 " interpreter %016" PRIx64 " here %016" PRIx64 "\n", i,
                 p->before.r[i], p->expect.r[i], c->r[i]);
