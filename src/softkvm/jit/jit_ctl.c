@@ -294,6 +294,59 @@ void jit_t_pop(struct jit_tr *t, struct jit_op *o)
     jit_stub_resume(t, s);
 }
 
+/* Groups. The check of one access covers them all; if it fails, each goes its own way. */
+static bool ctl_groups(const struct jit_tr *t, const struct jit_op *o, jit_template *fn)
+{
+    return o->form->fn == fn && t->code64 && o->in.osize == 8 && o->in.rm != SK_RSP;
+}
+
+static void ctl_group_move(struct jit_tr *t, const struct jit_op *o, bool push, struct jit_rm at)
+{
+    unsigned guest = o->in.rm, host = jit_is_slot(guest) ? H_T1 : jit_host(guest);
+
+    if (push) {
+        if (host == H_T1) {
+            jit_ld(&t->b, 8, H_T1, jit_rm_gs(JIT_R(guest)));
+        }
+        jit_st(&t->b, 8, host, at);
+    } else {
+        jit_ld(&t->b, 8, host, at);
+        if (host == H_T1) {
+            jit_st(&t->b, 8, H_T1, jit_rm_gs(JIT_R(guest)));
+        }
+    }
+}
+
+unsigned jit_stack_group(struct jit_tr *t, struct jit_op *o, unsigned max)
+{
+    bool push = o->form->fn == jit_t_push;
+    jit_template *fn = push ? jit_t_push : jit_t_pop;
+    struct jit_stub *s;
+    struct jit_rm m;
+    unsigned n = 0;
+
+    while (n < max && ctl_groups(t, &o[n], fn)) {
+        n++;
+    }
+    if (n < 2) {
+        return 0;
+    }
+    s = jit_stub(t, JS_EACH, o);
+    s->n = n;
+    jit_flags_kill(t, o->live);
+    jit_lea(&t->b, 8, H_T1, jit_rm_mem(H_GSP, H_NONE, push ? -8 * (int32_t)n : 0));
+    m = jit_tlb(t, 8 * n, push, 0, s);
+    jit_lea(&t->b, 8, H_T0, m);
+    for (unsigned i = 0; i < n; i++) {
+        int32_t at = 8 * (int32_t)(push ? n - 1 - i : i);
+
+        ctl_group_move(t, &o[i], push, jit_rm_mem(H_T0, H_NONE, at));
+    }
+    ctl_move_sp(t, push ? -8 * (int32_t)n : 8 * (int32_t)n);
+    jit_stub_resume(t, s);
+    return n;
+}
+
 void jit_t_leave(struct jit_tr *t, struct jit_op *o)
 {
     struct jit_stub *s;

@@ -123,6 +123,18 @@ static void test_vectors(void **state)
          "\x58\xc8\xd8\xc0\x0f\xae\x5e\x20\xf2\x0f\x11\x0e\xff\xc9\x75\xea\xdd\x5e\x08\xf4");
 }
 
+/* Pushes and pops in rows, over a page's border and within one. */
+static void test_groups(void **state)
+{
+    (void)state;
+    BOTH(0x1000, "\xbc\x10\x10\x02\x00\xb9\x32\x00\x00\x00"
+                 "\x50\x41\x51\x41\x52\x53\x41\x57\x5a\x41\x5b\x5e\x41\x58\x5f"
+                 "\x48\xff\xc0\x49\xff\xc2\x48\x01\xc3\xff\xc9\x75\xe4"
+                 "\xbc\x00\x08\x02\x00\xb9\x32\x00\x00\x00"
+                 "\x50\x41\x51\x41\x52\x53\x41\x57\x5a\x41\x5b\x5e\x41\x58\x5f"
+                 "\x48\xff\xc0\x49\xff\xc2\x48\x01\xc3\xff\xc9\x75\xe4\xf4");
+}
+
 static uint8_t stop;
 
 /* Waits until translated code has been entered: the machine may be busy. */
@@ -170,7 +182,7 @@ int main(void)
         cmocka_unit_test(test_slots),          cmocka_unit_test(test_high_bytes),
         cmocka_unit_test(test_calls),          cmocka_unit_test(test_page_end),
         cmocka_unit_test(test_self_modifying), cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_immediate_exit),
+        cmocka_unit_test(test_immediate_exit), cmocka_unit_test(test_groups),
     };
 
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,6 +56,7 @@ enum jit_stubkind {
     JS_EXIT,       /* jump to th_exit[why] with T0 = arg */
     JS_VEC,        /* load vector state, then on */
     JS_X87,
+    JS_EACH,      /* a group: its instructions one by one, then on */
     JS_TRAMPOLINE /* saves the flags, then the link `arg` */
 };
 
@@ -67,6 +68,7 @@ struct jit_stub {
     struct jit_op *op;
     void *arg;
     unsigned why;
+    unsigned n; /* JS_EACH: instructions from `op` on */
     uint8_t *site[JIT_SITES];
     unsigned sites;
     uint8_t *resume;
@@ -163,6 +165,10 @@ bool jit_replay_twice(const struct jit_tr *t, const struct jit_op *o);
 
 void jit_gen(struct jit_tr *t, struct jit_op *o);
 bool jit_gen_fits(const struct jit_tr *t, const struct jit_op *o);
+
+/* Pushes or pops in a row, from `o` on, at most `max`: their number, and the code for them under
+ * one check. 0: `o` does not begin a group. */
+unsigned jit_stack_group(struct jit_tr *t, struct jit_op *o, unsigned max);
 
 /* --- templates: jit_ctl.c, jit_int.c --- */
 

@@ -208,6 +208,17 @@ static void tr_stub_interp(struct jit_tr *t, struct jit_stub *s)
 
 static void tr_link_site(struct jit_tr *t, struct jit_link *l, uint8_t *site);
 
+static void tr_stub_each(struct jit_tr *t, const struct jit_stub *s)
+{
+    t->fl = FL_MEM;
+    t->vec = s->vec;
+    t->x87 = s->x87;
+    for (unsigned i = 0; i < s->n; i++) {
+        s->op[i].form->fn(t, &s->op[i]);
+    }
+    jit_fix(jit_jmp(&t->b), s->resume);
+}
+
 static void tr_stubs(struct jit_tr *t)
 {
     for (unsigned i = 0; i < t->nstubs; i++) {
@@ -231,6 +242,9 @@ static void tr_stubs(struct jit_tr *t)
             t->fl = FL_HOST;
             jit_flags_save(t);
             tr_link_site(t, s->arg, jit_jmp(&t->b));
+            break;
+        case JS_EACH:
+            tr_stub_each(t, s);
             break;
         case JS_X87:
             tr_load_state(t, t->j->th_x87_load, s->op->rip);
@@ -404,6 +418,7 @@ static void tr_emit_op(struct jit_tr *t, struct jit_op *o)
 static void tr_emit(struct jit_tr *t, struct jit_view *cross)
 {
     struct jit_op *last = &t->op[t->n - 1];
+    unsigned group;
 
     t->region->checked = t->b.p;
     tr_exit_stub(t, JX_TOKEN, t->region, tr_check_token(t, t->view));
@@ -414,7 +429,12 @@ static void tr_emit(struct jit_tr *t, struct jit_view *cross)
             tr_check_cross(t, &t->op[i], cross);
         }
         t->cur = &t->op[i];
-        tr_emit_op(t, t->cur);
+        group = jit_stack_group(t, t->cur, (cross ? t->n - 1 : t->n) - i);
+        if (group) {
+            i += group - 1;
+        } else {
+            tr_emit_op(t, t->cur);
+        }
     }
     if (!last->form->ends && !(last->form->kind == JK_INTERP && (last->in.flags & SK_IN_END))) {
         jit_flags_kill(t, last->live);

@@ -253,7 +253,7 @@ static const char *vf_memory(const struct vf *f)
                    ? NULL
                    : "an access that was not checked";
     }
-    if (f->t0.is == V_PTR && f->in.disp == 0 && size <= f->t0.room) {
+    if (f->t0.is == V_PTR && f->in.disp >= 0 && (unsigned)f->in.disp + size <= f->t0.room) {
         return NULL;
     }
     /* The page alone, at a constant offset. */
