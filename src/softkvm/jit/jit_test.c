@@ -135,6 +135,31 @@ static void test_groups(void **state)
                  "\x48\xff\xc0\x49\xff\xc2\x48\x01\xc3\xff\xc9\x75\xe4\xf4");
 }
 
+/* MOVs in rows: base and operands without a host register, the base loaded, immediates, over a
+ * page's border and within one. */
+static void test_mov_groups(void **state)
+{
+    static const char code[] =
+        "\xb9\x32\x00\x00\x00"             /* mov ecx,50 */
+        "\x41\xbb\xf0\x0f\x02\x00"         /* 1: mov r11d,20ff0h */
+        "\x41\xb9\x00\x04\x02\x00"         /* mov r9d,20400h */
+        "\x49\x89\x03"                     /* mov [r11],rax */
+        "\x4d\x89\x4b\x08"                 /* mov [r11+8],r9 */
+        "\x49\xc7\x43\x10\xfe\xff\xff\xff" /* mov qword [r11+16],-2: the next page */
+        "\x45\x8b\x53\x10"                 /* mov r10d,[r11+16] */
+        "\x4d\x89\x59\x20"                 /* mov [r9+32],r11 */
+        "\x41\x89\x41\x18"                 /* mov [r9+24],eax */
+        "\x41\xc7\x41\xf8\x05\x00\x00\x00" /* mov dword [r9-8],5 */
+        "\x4d\x8b\x51\xf8"                 /* mov r10,[r9-8] */
+        "\x4d\x8b\x49\x20"                 /* mov r9,[r9+32]: another base from here on */
+        "\x49\x8b\x51\x08"                 /* mov rdx,[r9+8] */
+        "\x4c\x01\xd0"                     /* add rax,r10 */
+        "\xff\xc9\x75\xbe\xf4";            /* dec ecx; jne 1b; hlt */
+
+    (void)state;
+    (void)both(0x1000, code, sizeof(code) - 1);
+}
+
 static uint8_t stop;
 
 /* Waits until translated code has been entered: the machine may be busy. */
@@ -183,6 +208,7 @@ int main(void)
         cmocka_unit_test(test_calls),          cmocka_unit_test(test_page_end),
         cmocka_unit_test(test_self_modifying), cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_immediate_exit), cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_mov_groups),
     };
 
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -169,6 +169,8 @@ bool jit_gen_fits(const struct jit_tr *t, const struct jit_op *o);
 /* Pushes or pops in a row, from `o` on, at most `max`: their number, and the code for them under
  * one check. 0: `o` does not begin a group. */
 unsigned jit_stack_group(struct jit_tr *t, struct jit_op *o, unsigned max);
+/* The same of MOVs between registers and memory at one base register (jit_group.c). */
+unsigned jit_mov_group(struct jit_tr *t, struct jit_op *o, unsigned max);
 
 /* --- templates: jit_ctl.c, jit_int.c --- */
 

@@ -207,6 +207,7 @@ static void tr_stub_interp(struct jit_tr *t, struct jit_stub *s)
 }
 
 static void tr_link_site(struct jit_tr *t, struct jit_link *l, uint8_t *site);
+static void tr_emit_op(struct jit_tr *t, struct jit_op *o);
 
 static void tr_stub_each(struct jit_tr *t, const struct jit_stub *s)
 {
@@ -214,7 +215,7 @@ static void tr_stub_each(struct jit_tr *t, const struct jit_stub *s)
     t->vec = s->vec;
     t->x87 = s->x87;
     for (unsigned i = 0; i < s->n; i++) {
-        s->op[i].form->fn(t, &s->op[i]);
+        tr_emit_op(t, &s->op[i]);
     }
     jit_fix(jit_jmp(&t->b), s->resume);
 }
@@ -418,7 +419,7 @@ static void tr_emit_op(struct jit_tr *t, struct jit_op *o)
 static void tr_emit(struct jit_tr *t, struct jit_view *cross)
 {
     struct jit_op *last = &t->op[t->n - 1];
-    unsigned group;
+    unsigned group, left;
 
     t->region->checked = t->b.p;
     tr_exit_stub(t, JX_TOKEN, t->region, tr_check_token(t, t->view));
@@ -429,7 +430,9 @@ static void tr_emit(struct jit_tr *t, struct jit_view *cross)
             tr_check_cross(t, &t->op[i], cross);
         }
         t->cur = &t->op[i];
-        group = jit_stack_group(t, t->cur, (cross ? t->n - 1 : t->n) - i);
+        left = (cross ? t->n - 1 : t->n) - i;
+        group = jit_stack_group(t, t->cur, left);
+        group = group ? group : jit_mov_group(t, t->cur, left);
         if (group) {
             i += group - 1;
         } else {
