@@ -170,9 +170,57 @@ static void debian_tick(void *opaque)
     }
 }
 
+#define CAUSE(said, text)                                                                          \
+    {                                                                                              \
+        said, text                                                                                 \
+    }
+
+/* What apt and dpkg say in the cases that a user can do something about, and what we say then. */
+static const struct {
+    const char *said;
+    const char *text;
+} debian_causes[] = {
+    CAUSE("No space left", "no space left on the device"),
+    CAUSE("Unable to locate package", "a package does not exist in this suite"),
+    CAUSE("has no installation candidate", "a package does not exist in this suite"),
+    CAUSE("does not have a Release file", "the mirror has no such suite"),
+    CAUSE("Could not resolve", "no network, or the mirror's name is wrong"),
+    CAUSE("Could not connect", "the mirror does not answer: no network?"),
+    CAUSE("Temporary failure resolving", "no network, or the mirror's name is wrong"),
+    CAUSE("Hash Sum mismatch", "the mirror gave a file with a wrong hash"),
+    CAUSE("is not signed", "the mirror's signature is missing or not trusted"),
+};
+
+/* Keeps the first such line, since what comes after it are consequences; but one of apt's closing
+ * lines ("E: ...") has the name of the file as well. */
+static void debian_note_cause(struct build *b, const char *line)
+{
+    bool closing = strncmp(line, "E: ", 3) == 0;
+    for (size_t i = 0; i < ARRAY_LEN(debian_causes); i++) {
+        bool better =
+            b->cause == NULL || (b->cause == debian_causes[i].text && closing && !b->cause_closing);
+        if (better && strstr(line, debian_causes[i].said) != NULL) {
+            b->cause = debian_causes[i].text;
+            b->cause_closing = closing;
+            (void)snprintf(b->cause_line, sizeof(b->cause_line), "%s",
+                           line + (closing ? 3 : strspn(line, " ")));
+            return;
+        }
+    }
+}
+
+static int debian_explain(const struct build *b, struct err *err)
+{
+    return b->cause == NULL
+               ? err->code
+               : err_set(err, err->code, "suite '%s': %s (%s)", recipe_suite_of(b->recipe->suite),
+                         gettext(b->cause), b->cause_line);
+}
+
 static void debian_line(void *opaque, const char *line)
 {
-    const struct build *b = opaque;
+    struct build *b = opaque;
+    debian_note_cause(b, line);
     for (size_t i = 0; i < ARRAY_LEN(debian_phases); i++) {
         if (strncmp(line, debian_phases[i].text, strlen(debian_phases[i].text)) == 0) {
             build_phase(b, debian_phases[i].phase);
@@ -180,25 +228,63 @@ static void debian_line(void *opaque, const char *line)
     }
 }
 
+/* No manual pages, translations and documentation. As options of dpkg these rules would put a
+ * filter in Python behind each package of the base system, so they come once that is unpacked. */
+static const char debian_exclude[] =
+    "--extract-hook=d=\"$1\"/usr/share; "
+    "printf 'path-exclude=/usr/share/%s/*\\n' doc man locale info "
+    ">\"$1\"/etc/dpkg/dpkg.cfg.d/posada && "
+    "echo 'path-include=/usr/share/doc/*/copyright' >>\"$1\"/etc/dpkg/dpkg.cfg.d/posada && "
+    "rm -rf \"$d\"/man/* \"$d\"/locale/* \"$d\"/info/* && "
+    "find \"$d\"/doc ! -type d ! -name copyright -delete && "
+    "find \"$d\"/doc -mindepth 1 -type d -empty -delete";
+
+/* Asks apt, once it has the lists, whether it can install the recipe's own packages: the answer
+ * would come minutes later otherwise. */
+static const char debian_ask[] = "--extract-hook=APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" "
+                                 "apt-get -qq --simulate --no-install-recommends install ";
+
+/* The recipe's packages with spaces between, behind debian_ask; "--extract-hook=:" for none. */
+static void debian_ask_for(const struct build *b, char *buf, size_t len)
+{
+    char *const *names = b->recipe->packages.items;
+    size_t n = (size_t)snprintf(buf, len, "%s",
+                                b->recipe->packages.count > 0 ? debian_ask : "--extract-hook=:");
+    for (size_t i = 0; i < b->recipe->packages.count && n + strlen(names[i]) + 16 < len; i++) {
+        n += (size_t)snprintf(buf + n, len - n, "%s ", names[i]);
+    }
+    if (b->recipe->packages.count > 0) {
+        (void)snprintf(buf + n, len - n, ">/dev/null");
+    }
+}
+
 static int debian_start(struct build *b, const struct debian_sources *sources, struct child **ret,
                         struct err *err)
 {
-    char in[STORE_PATH_MAX + 400];
-    char out[STORE_PATH_MAX + 400];
+    char in[2 * STORE_PATH_MAX + 400];
+    char out[2 * STORE_PATH_MAX + 400];
     char overlay[STORE_PATH_MAX + 400];
     char include[8192];
+    char ask[8192];
     char list[STORE_PATH_MAX + 32];
     char epoch[64];
     char tmpdir[STORE_PATH_MAX + 32];
     bool i386 = strcmp(b->recipe->arch, "i386") == 0;
-    (void)snprintf(in, sizeof(in), "--setup-hook=sync-in '%s/debs-in' /var/cache/apt/archives/",
-                   b->tmp.path);
+    /* The hooks sync-in and sync-out would carry all packages through tar, there and back. */
+    (void)snprintf(in, sizeof(in),
+                   "--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives && "
+                   "cp -l '%s'/debs-in/. -r \"$1\"/var/cache/apt/archives 2>/dev/null || "
+                   "cp -r '%s'/debs-in/. \"$1\"/var/cache/apt/archives",
+                   b->tmp.path, b->tmp.path);
     (void)snprintf(out, sizeof(out),
-                   "--customize-hook=sync-out /var/cache/apt/archives '%s/debs-out'", b->tmp.path);
+                   "--customize-hook=cd \"$1\"/var/cache/apt/archives && for f in *.deb; do "
+                   "test -e '%s/debs-in/'\"$f\" || cp \"$f\" '%s/debs-out/'; done",
+                   b->tmp.path, b->tmp.path);
     (void)snprintf(overlay, sizeof(overlay), "--customize-hook=tar-in '%s/overlay.tar' /",
                    b->tmp.path);
     (void)snprintf(list, sizeof(list), "%s/sources.list", b->tmp.path);
     (void)snprintf(include, sizeof(include), "--include=%s", b->packages);
+    debian_ask_for(b, ask, sizeof(ask));
     (void)snprintf(epoch, sizeof(epoch), "SOURCE_DATE_EPOCH=%" PRId64, b->opts->epoch);
     /* Under root the work may be in our folder, where a later sweep finds what a kill left. */
     (void)snprintf(tmpdir, sizeof(tmpdir), "TMPDIR=%s", geteuid() == 0 ? b->tmp.path : "/tmp");
@@ -209,13 +295,9 @@ static int debian_start(struct build *b, const struct debian_sources *sources, s
         include,
         i386 ? "--architectures=i386,amd64" : "--architectures=amd64",
         "--dpkgopt=force-unsafe-io",
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--dpkgopt=path-exclude=/usr/share/info/*",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        "--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives",
         in,
+        ask,
+        debian_exclude,
         "--skip=essential/unlink",
         out,
         overlay,
@@ -237,38 +319,6 @@ static int debian_start(struct build *b, const struct debian_sources *sources, s
         return err_set(err, -E2BIG, "the recipe has too many packages");
     }
     return child_start(&o, ret, err);
-}
-
-#define CAUSE(said, text)                                                                          \
-    {                                                                                              \
-        said, text                                                                                 \
-    }
-
-/* The text that fits what apt said, for the cases that a user can do something about. */
-static int debian_explain(const struct build *b, struct err *err)
-{
-    static const struct {
-        const char *said;
-        const char *text;
-    } known[] = {
-        CAUSE("Unable to locate package", "a package does not exist in this suite"),
-        CAUSE("has no installation candidate", "a package does not exist in this suite"),
-        CAUSE("does not have a Release file", "the mirror has no such suite"),
-        CAUSE("Could not resolve", "no network, or the mirror's name is wrong"),
-        CAUSE("Could not connect", "the mirror does not answer: no network?"),
-        CAUSE("Temporary failure resolving", "no network, or the mirror's name is wrong"),
-        CAUSE("Hash Sum mismatch", "the mirror gave a file with a wrong hash"),
-        CAUSE("is not signed", "the mirror's signature is missing or not trusted"),
-        CAUSE("No space left", "no space left on the device"),
-    };
-    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-        if (strstr(err->msg, known[i].said) != NULL) {
-            struct err cause = *err; /* keeps the name that only apt knows */
-            return err_set(err, cause.code, "suite '%s': %s (%s)",
-                           recipe_suite_of(b->recipe->suite), gettext(known[i].text), cause.msg);
-        }
-    }
-    return err->code;
 }
 
 int build_debian(struct build *b, const struct tarball_files *early, struct rootfs *fs,

@@ -127,9 +127,6 @@ static void files_script(const struct build *b, struct tarball_files *f)
           "rm -f /etc/ssh/ssh_host_*_key* /etc/apt/apt.conf.d/99mmdebstrap "
           "/etc/dpkg/dpkg.cfg.d/99mmdebstrap /etc/*- /var/cache/ldconfig/aux-cache "
           "/var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/*.log /var/log/apt/*\n"
-          "printf 'path-exclude=/usr/share/%s/*\\n' doc man locale info "
-          ">/etc/dpkg/dpkg.cfg.d/posada\n"
-          "echo 'path-include=/usr/share/doc/*/copyright' >>/etc/dpkg/dpkg.cfg.d/posada\n"
           "rm -f /posada-setup\n",
           out);
     if (fclose(out) != 0) {

@@ -24,6 +24,10 @@ struct build {
     char version[128];
     char *agent; /* the program */
     size_t agent_len;
+    /* Why packages could not be had: our text, and the line that says it. NULL: not known. */
+    const char *cause;
+    char cause_line[256];
+    bool cause_closing;
     uint64_t fill_total; /* bytes that the file system will have, as far as known */
 };
 
