@@ -86,9 +86,7 @@ static int virtio_fs_send(struct virtio_fs *fs, struct virtio_fs_slot *slot, str
     /* Copied, so that the server sees one version of it, whole. */
     memcpy(fs->buf, &head, sizeof(head));
     size_t len = virtq_out_copy(e, 0, fs->buf + sizeof(head), SHARE_MAX_MESSAGE);
-    struct iovec iov = { .iov_base = fs->buf, .iov_len = sizeof(head) + len };
-    const struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-    ssize_t n = sendmsg(fs->fd, &msg, MSG_NOSIGNAL);
+    ssize_t n = send(fs->fd, fs->buf, sizeof(head) + len, MSG_NOSIGNAL);
     if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == EINTR)) {
         return -EAGAIN;
     }
@@ -173,9 +171,7 @@ static void virtio_fs_lost(struct virtio_fs *fs)
 static bool virtio_fs_receive(struct virtio_fs *fs)
 {
     struct share_wire_head head;
-    struct iovec iov = { .iov_base = fs->buf, .iov_len = sizeof(fs->buf) };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-    ssize_t n = recvmsg(fs->fd, &msg, 0);
+    ssize_t n = recv(fs->fd, fs->buf, sizeof(fs->buf), 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return false;
     }
