@@ -171,8 +171,8 @@ static void init_as_pid1(void)
     char host[65] = "";
     int fd = open("/etc/hostname", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd >= 0 ? read(fd, host, sizeof(host) - 1) : 0;
-    if (n > 0) {
-        (void)sethostname(host, strcspn(host, "\n"));
+    if (n > 0 && sethostname(host, strcspn(host, "\n")) < 0) {
+        fprintf(stderr, "posada-agent: host name '%s': %s\n", host, strerror(errno));
     }
     if (fd >= 0) {
         close(fd);

@@ -112,11 +112,13 @@ static int debian_cache_out(const struct build *b, const char *to, struct err *e
         if (strlen(*n) > DIGEST_HEX + 1 && digest_file(path, hex, &ignored) == 0 &&
             strncmp(*n, hex, DIGEST_HEX) == 0) {
             (void)snprintf(link_path, sizeof(link_path), "%s/%s", to, *n + DIGEST_HEX + 1);
-            (void)link(path, link_path);
+            if (link(path, link_path) < 0 && errno != EEXIST) {
+                rc = err_set_errno(err, -errno, "cannot link '%s' to '%s'", path, link_path);
+            }
         } else {
             (void)unlink(path); /* damaged: it is downloaded again */
         }
-        rc = child_stop_check(b->opts->stop, err);
+        rc = rc < 0 ? rc : child_stop_check(b->opts->stop, err);
     }
     store_names_free(names);
     return rc;
