@@ -83,12 +83,16 @@
 #define QCOW2_BM_DIR_NAME_SIZE  18 /* u16 */
 #define QCOW2_BM_DIR_EXTRA_SIZE 20 /* u32 */
 
-#define QCOW2_COPIED          BIT64(63) /* L1 and L2 entries: the refcount is exactly one */
-#define QCOW2_L2_COMPRESSED   BIT64(62)
-#define QCOW2_L2_ZERO         BIT64(0)                     /* version 3 */
-#define QCOW2_OFFSET_MASK     UINT64_C(0x00fffffffffffe00) /* bits 9 to 55 */
-#define QCOW2_L1_RESERVED     UINT64_C(0x7f000000000001ff)
-#define QCOW2_L2_RESERVED     UINT64_C(0x3f000000000001fe) /* of a standard cluster descriptor */
+#define QCOW2_COPIED        BIT64(63) /* L1 and L2 entries: the refcount is exactly one */
+#define QCOW2_L2_COMPRESSED BIT64(62)
+#define QCOW2_L2_ZERO       BIT64(0)                     /* version 3 */
+#define QCOW2_OFFSET_MASK   UINT64_C(0x00fffffffffffe00) /* bits 9 to 55 */
+#define QCOW2_L1_RESERVED   UINT64_C(0x7f000000000001ff)
+#define QCOW2_L2_RESERVED   UINT64_C(0x3f000000000001fe) /* of a standard cluster descriptor */
+/* Extended L2 entries: the descriptor above, then a u64 with a bit a subcluster in each half. */
+#define QCOW2_SUBCLUSTERS     32
+#define QCOW2_SUB_ALLOC(bits) ((uint32_t)(bits))         /* has data in the cluster */
+#define QCOW2_SUB_ZERO(bits)  ((uint32_t)((bits) >> 32)) /* reads as zeroes */
 #define QCOW2_REFTABLE_MASK   UINT64_C(0xfffffffffffffe00)
 #define QCOW2_COMPRESSED_UNIT 512 /* compressed lengths are counted in these */
 
@@ -108,6 +112,7 @@
 
 /* Limits of the format. */
 #define QCOW2_CLUSTER_BITS_MIN   9
+#define QCOW2_CLUSTER_BITS_SUB   14 /* least with extended L2 entries: subclusters of 512 bytes */
 #define QCOW2_CLUSTER_BITS_MAX   21 /* what QEMU opens; the format itself has no upper bound */
 #define QCOW2_REFCOUNT_ORDER_MAX 6
 #define QCOW2_BACKING_NAME_MAX   1023

@@ -73,6 +73,10 @@ class Disk:
         self.lazy = not self.v2 and rng.random() < 0.25
         self.zstd = not self.v2 and rng.random() < 0.3
         self.cluster = 1 << rng.choice((9, 10, 12, 12, 14, 16, 16, 16, 17, 21))
+        extended = os.environ.get('QCOW2_EXTENDED')     # 1: always
+        self.extended = not self.v2 and (rng.random() < 0.4 or extended == '1')
+        if self.extended:
+            self.cluster = max(self.cluster, 1 << rng.choice((14, 15, 16)))
 
     def note(self, *what):
         self.log.append(' '.join(str(w) for w in what))
@@ -82,6 +86,7 @@ class Disk:
             'cluster_size': self.cluster, 'refcount_bits': self.refcount_bits,
             'compat': '0.10' if self.v2 else '1.1', 'lazy_refcounts': 'on' if self.lazy else 'off',
             **({'compression_type': 'zstd'} if self.zstd else {}),
+            **({'extended_l2': 'on'} if self.extended else {}),
         }
 
     def make(self):

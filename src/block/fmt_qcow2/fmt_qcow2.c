@@ -59,7 +59,9 @@ static int fmt_qcow2_read_header(struct qcow2 *q, struct err *err)
         return rc;
     }
     q->cluster_size = UINT64_C(1) << q->hdr.cluster_bits;
-    q->l2_bits = q->hdr.cluster_bits - 3;
+    q->sub_bits = q->hdr.cluster_bits - (qcow2_sub(q) ? 5 : 0);
+    q->l2_shift = qcow2_sub(q) ? 4 : 3;
+    q->l2_bits = q->hdr.cluster_bits - q->l2_shift;
     q->rb_bits = q->hdr.cluster_bits + 3 - q->hdr.refcount_order;
     return 0;
 }

@@ -247,7 +247,7 @@ static int qcow2_check_l2_flags(struct qcow2_refmap *m, unsigned fix, uint64_t o
     uint64_t fixed = 0;
     uint32_t n = (uint32_t)(q->cluster_size / 8);
     int rc = qcow2_io_read(q, offset, table, q->cluster_size);
-    for (uint32_t i = 0; rc == 0 && i < n; i++) {
+    for (uint32_t i = 0; rc == 0 && i < n; i += BIT(q->l2_shift) / 8) {
         enum qcow2_kind kind;
         uint64_t entry = be64_get(&table[i]);
         if (entry == 0 || qcow2_map_kind(q, entry, &kind) < 0 || kind == QCOW2_ZERO_PLAIN) {

@@ -25,6 +25,7 @@ struct qcow2_create_params {
     uint64_t lazy_refcounts;
     uint64_t preallocation;
     uint64_t compression_type;
+    uint64_t extended_l2;
 };
 
 static const char *const qcow2_create_compats[] = { "1.1", "0.10", NULL };
@@ -78,7 +79,14 @@ static const struct schema_field qcow2_create_fields[] = {
      .deflt = "zlib",
      QCOW2_PARAM(compression_type),
      .help = "what compressed clusters would use" },
-    { 0                 },
+    { .name = "extended_l2",
+     .arg = "on|off",
+     .type = SCHEMA_ENUM,
+     .choices = qcow2_create_off_on,
+     .deflt = "off",
+     QCOW2_PARAM(extended_l2),
+     .help = "allocate in 32nd parts of a cluster; clusters of 16K at least" },
+    { 0            },
 };
 
 static int qcow2_create_check(const void *obj, struct err *err)
@@ -95,10 +103,16 @@ static int qcow2_create_check(const void *obj, struct err *err)
                        p->refcount_bits);
     }
     if (p->compat == QCOW2_CREATE_COMPAT_0_10 &&
-        (p->refcount_bits != 16 || p->lazy_refcounts != 0 || p->compression_type != 0)) {
+        (p->refcount_bits != 16 || p->lazy_refcounts != 0 || p->compression_type != 0 ||
+         p->extended_l2 != 0)) {
         return err_set(err, -EINVAL,
                        "compat=0.10 has neither refcount_bits other than 16, nor lazy_refcounts, "
-                       "nor compression_type=zstd; they need compat=1.1");
+                       "nor compression_type=zstd, nor extended_l2; they need compat=1.1");
+    }
+    if (p->extended_l2 != 0 && p->cluster_size < BIT64(QCOW2_CLUSTER_BITS_SUB)) {
+        return err_set(err, -EINVAL,
+                       "extended_l2 needs a cluster_size of 16K at least, not %" PRIu64,
+                       p->cluster_size);
     }
     return 0;
 }
@@ -160,7 +174,8 @@ static int qcow2_create_header(const struct blk_create_opts *opts,
     h->refcount_order = (uint32_t)__builtin_ctzll(p->refcount_bits);
     h->compat = p->lazy_refcounts == QCOW2_CREATE_ON ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0;
     h->compression = (uint8_t)p->compression_type;
-    h->incompat = h->compression != QCOW2_COMPRESSION_ZLIB ? QCOW2_INCOMPAT_COMPRESSION : 0;
+    h->incompat = (h->compression != QCOW2_COMPRESSION_ZLIB ? QCOW2_INCOMPAT_COMPRESSION : 0) |
+                  (p->extended_l2 == QCOW2_CREATE_ON ? QCOW2_INCOMPAT_EXTENDED_L2 : 0);
     if (opts->backing != NULL) {
         size_t len = strlen(opts->backing);
         size_t fmt_len = strlen(opts->backing_format);
@@ -187,12 +202,13 @@ static int qcow2_create_plan(struct qcow2_hdr *h, bool prealloc, struct qcow2_cr
     uint64_t cs = UINT64_C(1) << h->cluster_bits;
     uint64_t per_block = cs * 8 >> h->refcount_order;
     uint64_t guest = qcow2_create_ceil(h->size, cs);
-    uint64_t l2 = qcow2_create_ceil(guest, cs / 8);
+    uint64_t per_l2 = cs >> ((h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0 ? 4 : 3);
+    uint64_t l2 = qcow2_create_ceil(guest, per_l2);
     if (l2 > QCOW2_MAX_L1_BYTES / 8) {
         return err_set(err, -EFBIG,
                        "size %" PRIu64 " is too large for clusters of %" PRIu64
                        " bytes (at most %" PRIu64 "); take a larger cluster_size",
-                       h->size, cs, QCOW2_MAX_L1_BYTES / 8 * (cs / 8) * cs);
+                       h->size, cs, QCOW2_MAX_L1_BYTES / 8 * per_l2 * cs);
     }
     h->l1_size = (uint32_t)l2;
     *p = (struct qcow2_create_plan){ .table = 1, .blocks = 1 };
@@ -224,16 +240,20 @@ static int qcow2_create_plan(struct qcow2_hdr *h, bool prealloc, struct qcow2_cr
 }
 
 /* Writes `count` table entries base, base + step, ... at `offset`, zeroes up to the cluster's end.
- */
+ * `extended`: each followed by the bits of subclusters that all have data. */
 static int qcow2_create_table(struct blk *file, uint8_t *buf, uint64_t cs, uint64_t offset,
-                              uint64_t count, uint64_t base, uint64_t step)
+                              uint64_t count, uint64_t base, uint64_t step, bool extended)
 {
-    for (uint64_t done = 0; done < count; done += cs / 8) {
+    uint64_t size = extended ? 16 : 8;
+    for (uint64_t done = 0; done < count; done += cs / size) {
         memset(buf, 0, cs);
-        for (uint64_t i = 0; i < cs / 8 && done + i < count; i++) {
-            be64_put(buf + i * 8, base + (done + i) * step);
+        for (uint64_t i = 0; i < cs / size && done + i < count; i++) {
+            be64_put(buf + i * size, base + (done + i) * step);
+            if (extended) {
+                be64_put(buf + i * size + 8, UINT32_MAX);
+            }
         }
-        int rc = blk_pwrite(file, offset + done * 8, buf, cs);
+        int rc = blk_pwrite(file, offset + done * size, buf, cs);
         if (rc < 0) {
             return rc;
         }
@@ -269,18 +289,19 @@ static int qcow2_create_write(struct blk *file, const struct qcow2_hdr *h,
     if (buf == NULL) {
         return err_set(err, -ENOMEM, "out of memory");
     }
-    int rc = qcow2_create_table(file, buf, cs, cs, p->blocks, (1 + p->table) * cs, cs);
+    int rc = qcow2_create_table(file, buf, cs, cs, p->blocks, (1 + p->table) * cs, cs, false);
     if (rc == 0) {
         rc = qcow2_create_blocks(file, h, p, buf);
     }
     if (rc == 0 && p->l2 > 0) {
-        rc = qcow2_create_table(file, buf, cs, h->l1_offset, p->l2, l2_at | QCOW2_COPIED, cs);
+        rc =
+            qcow2_create_table(file, buf, cs, h->l1_offset, p->l2, l2_at | QCOW2_COPIED, cs, false);
     } else if (rc == 0) {
-        rc = qcow2_create_table(file, buf, cs, h->l1_offset, h->l1_size, 0, 0);
+        rc = qcow2_create_table(file, buf, cs, h->l1_offset, h->l1_size, 0, 0, false);
     }
     if (rc == 0 && p->l2 > 0) {
         rc = qcow2_create_table(file, buf, cs, l2_at, p->data, (l2_at + p->l2 * cs) | QCOW2_COPIED,
-                                cs);
+                                cs, (h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0);
     }
     if (rc < 0) {
         return err_set_errno(err, rc, "cannot write the image");

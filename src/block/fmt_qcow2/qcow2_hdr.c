@@ -195,10 +195,12 @@ static int qcow2_hdr_check_features(const struct qcow2_hdr *h, const struct qcow
         return err_set(err, -ENOTSUP, "the image uses incompatible features not known here: %s",
                        names);
     }
-    if ((h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0) {
-        return err_set(err, -ENOTSUP,
-                       "the image has extended L2 entries (subclusters), which are not supported; "
-                       "convert it with `qemu-img convert -O qcow2`");
+    if ((h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0 &&
+        h->cluster_bits < QCOW2_CLUSTER_BITS_SUB) {
+        return err_set(err, -EINVAL,
+                       "the image has extended L2 entries and clusters of %u bytes, it must be "
+                       "%u at least",
+                       BIT(h->cluster_bits), BIT(QCOW2_CLUSTER_BITS_SUB));
     }
     if (crypt != QCOW2_CRYPT_NONE || ext->crypto) {
         return err_set(err, -ENOTSUP,
@@ -240,7 +242,9 @@ static int qcow2_hdr_check_table(const struct qcow2_hdr *h, const char *name, ui
 
 static int qcow2_hdr_check_tables(const struct qcow2_hdr *h, struct err *err)
 {
-    uint64_t l2_reach_bits = 2 * h->cluster_bits - 3; /* guest bytes an L2 table maps, as log2 */
+    unsigned l2_shift = (h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0 ? 4 : 3;
+    uint64_t l2_reach_bits =
+        2 * h->cluster_bits - l2_shift; /* guest bytes an L2 table maps, as log2 */
     if (h->size > (uint64_t)INT64_MAX) {
         return err_set(err, -EFBIG, "the virtual size is %" PRIu64 ", the limit is 2^63 - 1",
                        h->size);

@@ -58,6 +58,7 @@ int qcow2_info(struct blk *blk, blk_info_fn *fn, void *opaque, struct err *err)
     qcow2_info_put(&sink, "refcount_bits", BLK_INFO_NUMBER, NULL, BIT(h->refcount_order));
     qcow2_info_put(&sink, "lazy_refcounts", BLK_INFO_BOOL, NULL,
                    (h->compat & QCOW2_COMPAT_LAZY_REFCOUNTS) != 0);
+    qcow2_info_put(&sink, "extended_l2", BLK_INFO_BOOL, NULL, qcow2_sub(q));
     qcow2_info_put(&sink, "compression_type", BLK_INFO_STRING,
                    h->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "zlib", 0);
     qcow2_info_put(&sink, "dirty", BLK_INFO_BOOL, NULL, (h->incompat & QCOW2_INCOMPAT_DIRTY) != 0);

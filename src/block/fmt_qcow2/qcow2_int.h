@@ -19,6 +19,7 @@
  *   qcow2_free.c        clusters on their way to being free: flush, then epochs, then decrement
  *   qcow2_map.c         guest offset -> place; the fast path
  *   qcow2_l2.c          changing L2 and L1 tables
+ *   qcow2_sub.c         extended L2 entries: subclusters
  *   qcow2_read.c        reads, backing; qcow2_unpack.c: decompression
  *   qcow2_write.c       writes: in place, or allocate, copy, link
  *   qcow2_zero.c        write zeroes, discard
@@ -155,8 +156,10 @@ struct qcow2 {
     _Atomic bool corrupt; /* found corrupt: no more writes */
 
     uint64_t cluster_size;
-    unsigned l2_bits; /* log2 of the entries of an L2 table */
-    unsigned rb_bits; /* log2 of the entries of a refcount block */
+    unsigned sub_bits; /* log2 of a subcluster's size; without extended L2 entries the cluster's */
+    unsigned l2_shift; /* log2 of the size of an L2 entry */
+    unsigned l2_bits;  /* log2 of the entries of an L2 table */
+    unsigned rb_bits;  /* log2 of the entries of a refcount block */
 
     pthread_mutex_t meta_lock;
     pthread_mutex_t map_lock;
@@ -340,7 +343,8 @@ MUST_USE int qcow2_map_peek(struct qcow2 *q, uint64_t offset, uint64_t len,
 /* The same, loading what it needs and reporting corruption (-EIO). meta_lock. */
 MUST_USE int qcow2_map_load(struct qcow2 *q, uint64_t offset, uint64_t len,
                             struct qcow2_run *ret_run);
-/* The kind of one entry. -EUCLEAN when it is malformed. */
+/* The kind of one entry. -EUCLEAN when it is malformed. Extended: of its first half, which says
+ * only whether there is a cluster (QCOW2_NORMAL), a compressed one, or none (QCOW2_UNALLOCATED). */
 MUST_USE int qcow2_map_kind(const struct qcow2 *q, uint64_t entry, enum qcow2_kind *ret_kind);
 /* Place and bytes of a compressed cluster: whole sectors. */
 void qcow2_map_compressed(const struct qcow2 *q, uint64_t entry, uint64_t *ret_offset,
@@ -359,8 +363,48 @@ MUST_USE int qcow2_l2_get(struct qcow2 *q, uint64_t offset, struct qcow2_slice *
 MUST_USE int qcow2_l2_set(struct qcow2 *q, uint64_t offset, uint64_t n, uint64_t entry,
                           uint64_t step, bool punch);
 uint64_t qcow2_l2_slice_entries(const struct qcow2 *q);
+/* What entry `old` referred to is free, unless `now` refers to the same cluster. */
+void qcow2_l2_release(struct qcow2 *q, uint64_t old, uint64_t now, bool punch);
 /* Before the first change of metadata since open: lazy refcounts set the dirty bit. */
 MUST_USE int qcow2_l2_begin(struct qcow2 *q);
+
+/* ---- qcow2_sub.c ---- */
+
+/* Has the image extended L2 entries? */
+static inline bool qcow2_sub(const struct qcow2 *q)
+{
+    return (q->hdr.incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0;
+}
+
+struct qcow2_sub_entry {
+    uint64_t desc;
+    uint64_t bits;
+};
+
+/* -EUCLEAN when an entry is malformed. */
+MUST_USE int qcow2_sub_check(const struct qcow2 *q, const struct qcow2_sub_entry *e);
+/* What a subcluster (0 to 31) of a well-formed entry is. */
+enum qcow2_kind qcow2_sub_kind(const struct qcow2_sub_entry *e, unsigned n);
+/* The run that begins with entry `index` of the slice. map_lock or meta_lock. */
+MUST_USE int qcow2_sub_run(const struct qcow2 *q, const struct qcow2_slice *slice, uint32_t index,
+                           uint64_t offset, uint64_t len, struct qcow2_run *ret);
+/* The entry of guest `offset`; all zero where there is no table. *ret_ours: its cluster may be
+ * written. meta_lock. */
+MUST_USE int qcow2_sub_load(struct qcow2 *q, uint64_t offset, struct qcow2_sub_entry *ret,
+                            bool *ret_ours);
+
+/* A change of the subclusters of guest bytes [from, to), all of one L2 slice. */
+struct qcow2_sub_change {
+    uint64_t from;
+    uint64_t to;
+    bool link;     /* they have data now, in `host` and the clusters after it */
+    uint64_t host; /* link: entry of the first cluster */
+    bool zero;     /* not link: they read zero by their bit; else what lies below shows */
+    bool drop;     /* not link: a cluster in which nothing has data any more is given up */
+};
+
+/* Compressed clusters must be covered as a whole. meta_lock. */
+MUST_USE int qcow2_sub_set(struct qcow2 *q, const struct qcow2_sub_change *c, bool punch);
 
 /* ---- qcow2_read.c, qcow2_write.c, qcow2_zero.c, qcow2_resize.c, qcow2_flush.c ---- */
 

@@ -11,7 +11,7 @@
 
 uint64_t qcow2_l2_slice_entries(const struct qcow2 *q)
 {
-    return q->l2c.slice_size / 8;
+    return q->l2c.slice_size >> q->l2_shift;
 }
 
 int qcow2_l2_begin(struct qcow2 *q)
@@ -101,13 +101,12 @@ int qcow2_l2_get(struct qcow2 *q, uint64_t offset, struct qcow2_slice **ret_slic
         }
         table = q->l1[l1_index] & QCOW2_OFFSET_MASK;
     }
-    uint64_t byte = ((offset >> q->hdr.cluster_bits) & (BIT64(q->l2_bits) - 1)) * 8;
-    *ret_index = (uint32_t)((byte & (q->l2c.slice_size - 1)) / 8);
+    uint64_t byte = ((offset >> q->hdr.cluster_bits) & (BIT64(q->l2_bits) - 1)) << q->l2_shift;
+    *ret_index = (uint32_t)((byte & (q->l2c.slice_size - 1)) >> q->l2_shift);
     return qcow2_cache_get(q, &q->l2c, table + bits_align_down(byte, q->l2c.slice_size), ret_slice);
 }
 
-/* What `old` referred to is free, unless `now` refers to the same cluster. */
-static void qcow2_l2_release(struct qcow2 *q, uint64_t old, uint64_t now, bool punch)
+void qcow2_l2_release(struct qcow2 *q, uint64_t old, uint64_t now, bool punch)
 {
     enum qcow2_kind kind;
     if (qcow2_map_kind(q, old, &kind) < 0) {

@@ -19,7 +19,8 @@ int qcow2_map_kind(const struct qcow2 *q, uint64_t entry, enum qcow2_kind *ret_k
     uint64_t host = entry & QCOW2_OFFSET_MASK;
     bool zero = (entry & QCOW2_L2_ZERO) != 0;
     if ((entry & QCOW2_L2_RESERVED) != 0 || (host & (q->cluster_size - 1)) != 0 ||
-        (zero && q->hdr.version < 3) || (host == 0 && (entry & QCOW2_COPIED) != 0 && !external)) {
+        (zero && (q->hdr.version < 3 || qcow2_sub(q))) ||
+        (host == 0 && (entry & QCOW2_COPIED) != 0 && !external)) {
         return -EUCLEAN;
     }
     /* In an external file the first cluster lies at 0; that it is there is told by the flag. */
@@ -59,6 +60,9 @@ static int qcow2_map_table(const struct qcow2 *q, uint64_t offset, uint64_t *ret
 static int qcow2_map_run(const struct qcow2 *q, const struct qcow2_slice *slice, uint32_t index,
                          uint64_t offset, uint64_t len, struct qcow2_run *ret)
 {
+    if (qcow2_sub(q)) {
+        return qcow2_sub_run(q, slice, index, offset, len, ret);
+    }
     uint64_t in = offset & (q->cluster_size - 1);
     uint64_t first = be64_get(slice->data + (size_t)index * 8);
     int rc = qcow2_map_kind(q, first, &ret->kind);
@@ -94,8 +98,8 @@ static uint64_t qcow2_map_slice(const struct qcow2 *q, uint64_t l1_entry, uint64
                                 uint32_t *ret_index)
 {
     uint64_t l2_index = (offset >> q->hdr.cluster_bits) & (BIT64(q->l2_bits) - 1);
-    uint64_t byte = l2_index * 8;
-    *ret_index = (uint32_t)((byte & (q->l2c.slice_size - 1)) / 8);
+    uint64_t byte = l2_index << q->l2_shift;
+    *ret_index = (uint32_t)((byte & (q->l2c.slice_size - 1)) >> q->l2_shift);
     return (l1_entry & QCOW2_OFFSET_MASK) + bits_align_down(byte, q->l2c.slice_size);
 }
 

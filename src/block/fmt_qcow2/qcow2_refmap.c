@@ -88,10 +88,17 @@ static int qcow2_refmap_spend(struct qcow2_refmap *m, uint64_t bytes, struct err
     return 0;
 }
 
-static void qcow2_refmap_entry(struct qcow2_refmap *m, uint64_t entry, bool active)
+static void qcow2_refmap_entry(struct qcow2_refmap *m, const uint64_t *p, bool active)
 {
     const struct qcow2 *q = m->q;
+    uint64_t entry = p[0];
     enum qcow2_kind kind;
+    if (qcow2_sub(q)) {
+        struct qcow2_sub_entry e = { .desc = p[0], .bits = p[1] };
+        if (qcow2_sub_check(q, &e) < 0 && qcow2_map_kind(q, entry, &kind) == 0) {
+            qcow2_refmap_error(m, "malformed subclusters of level 2 entry", entry);
+        }
+    }
     if (qcow2_map_kind(q, entry, &kind) < 0) {
         qcow2_refmap_error(m, "malformed level 2 entry", entry);
         return;
@@ -144,9 +151,10 @@ static int qcow2_refmap_l2(struct qcow2_refmap *m, uint64_t entry, uint64_t *tab
     if (rc < 0) {
         return err_set_errno(err, rc, "cannot read a level 2 table");
     }
-    for (uint32_t i = 0; i < n; i++) {
-        if (table[i] != 0) {
-            qcow2_refmap_entry(m, table[i], active);
+    uint32_t step = BIT(q->l2_shift) / 8;
+    for (uint32_t i = 0; i < n; i += step) {
+        if (table[i] != 0 || table[i + step - 1] != 0) {
+            qcow2_refmap_entry(m, &table[i], active);
         }
     }
     return 0;

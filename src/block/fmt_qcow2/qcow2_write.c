@@ -23,9 +23,10 @@
 struct qcow2_write_job {
     uint64_t start; /* guest offset of the first cluster */
     uint64_t n;     /* clusters */
-    uint64_t head;  /* bytes of the first cluster before the write */
+    uint64_t lead;  /* bytes of the first cluster that stay as they are (subclusters) */
+    uint64_t head;  /* bytes between those and the write: old contents go there */
     uint64_t len;   /* bytes of the write that this job covers */
-    uint64_t tail;  /* bytes of the last cluster after it */
+    uint64_t tail;  /* bytes of old contents after it */
     uint64_t host;
     bool fresh;     /* the clusters read zero */
     bool reused;    /* the guest cluster's own one: reads zero by its flag, or external */
@@ -141,6 +142,74 @@ static int qcow2_write_plan(struct qcow2 *q, uint64_t offset, uint64_t end,
     return 0;
 }
 
+/* The part of a write that lies in the cluster of `offset`, with extended L2 entries: into a
+ * cluster of its own, or into the one that is there. Only subclusters that get data are filled, all
+ * of them where the old cluster has data. meta_lock. */
+static int qcow2_write_plan_part(struct qcow2 *q, uint64_t offset, uint64_t end,
+                                 struct qcow2_write_job *job)
+{
+    uint64_t cs = q->cluster_size;
+    uint64_t unit = BIT64(q->sub_bits);
+    struct qcow2_sub_entry old;
+    bool ours;
+    int rc = qcow2_sub_load(q, offset, &old, &ours);
+    if (rc < 0) {
+        return rc;
+    }
+    *job = (struct qcow2_write_job){ .start = bits_align_down(offset, cs), .n = 1 };
+    uint64_t to = MIN(end, job->start + cs);
+    uint64_t from = bits_align_down(offset, unit);
+    uint64_t upto = bits_align_up(to, unit);
+    enum qcow2_kind first = qcow2_sub_kind(&old, (unsigned)((offset - job->start) / unit));
+    enum qcow2_kind last = qcow2_sub_kind(&old, (unsigned)((to - 1 - job->start) / unit));
+    job->head_zero = qcow2_write_reads_zero(q, first, from);
+    job->tail_zero = qcow2_write_reads_zero(q, last, upto - unit);
+    job->reused = qcow2_data_external(q) || ours;
+    if (job->reused) {
+        job->host = qcow2_data_external(q) ? job->start : old.desc & QCOW2_OFFSET_MASK;
+        from = first == QCOW2_NORMAL ? offset : from;
+        upto = last == QCOW2_NORMAL ? to : upto;
+    }
+    if (qcow2_data_external(q)) {
+        upto = MIN(upto, MAX(to, q->hdr.size)); /* it does not get longer than the disk */
+    } else if (ours && qcow2_io_is_meta(q, job->host, cs)) {
+        return qcow2_io_corrupt(q, "data cluster in metadata", job->host);
+    } else if (!ours) {
+        rc = qcow2_ref_alloc(q, 1, true, &job->host, NULL, &job->fresh);
+        if ((old.desc & QCOW2_L2_COMPRESSED) != 0 || QCOW2_SUB_ALLOC(old.bits) != 0) {
+            from = job->start;
+            upto = job->start + cs;
+            job->head_zero = false;
+            job->tail_zero = false;
+        }
+    }
+    job->lead = from - job->start;
+    job->head = offset - from;
+    job->len = to - offset;
+    job->tail = upto - to;
+    return rc;
+}
+
+/* As qcow2_write_plan() with extended L2 entries. */
+static int qcow2_write_plan_sub(struct qcow2 *q, uint64_t offset, uint64_t end,
+                                const struct qcow2_run *run, struct qcow2_write_job *job)
+{
+    uint64_t cs = q->cluster_size;
+    uint64_t whole = bits_align_down(end, cs);
+    uint64_t to = 0;
+    enum qcow2_kind last;
+    int rc = 0;
+    if (offset % cs == 0 && whole > offset && !(run->kind == QCOW2_ZERO_ALLOC && run->copied)) {
+        rc = qcow2_write_measure(q, offset, whole, &to, &last);
+        to = bits_align_down(to, cs);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    return to > offset ? qcow2_write_plan(q, offset, to, run, job)
+                       : qcow2_write_plan_part(q, offset, end, job);
+}
+
 /* Old contents of [offset, offset + len); *ret_buf stays NULL where they need not be written. */
 static int qcow2_write_old(struct qcow2 *q, const struct qcow2_write_job *job, bool known_zero,
                            uint64_t offset, uint64_t len, void **ret_buf)
@@ -172,8 +241,9 @@ static int qcow2_write_fill(struct qcow2 *q, const struct qcow2_write_job *job,
 {
     CLEANUP_FREE void *head = NULL;
     CLEANUP_FREE void *tail = NULL;
-    uint64_t data = job->start + job->head;
-    int rc = qcow2_write_old(q, job, job->head_zero, job->start, job->head, &head);
+    uint64_t first = job->start + job->lead;
+    uint64_t data = first + job->head;
+    int rc = qcow2_write_old(q, job, job->head_zero, first, job->head, &head);
     if (rc == 0) {
         rc = qcow2_write_old(q, job, job->tail_zero, data + job->len, job->tail, &tail);
     }
@@ -189,7 +259,24 @@ static int qcow2_write_fill(struct qcow2 *q, const struct qcow2_write_job *job,
     if (tail != NULL) {
         all[n++] = (struct iovec){ .iov_base = tail, .iov_len = job->tail };
     }
-    return qcow2_data_write(q, job->host + (head != NULL ? 0 : job->head), all, n);
+    return qcow2_data_write(q, job->host + job->lead + (head != NULL ? 0 : job->head), all, n);
+}
+
+/* meta_lock. */
+static int qcow2_write_link(struct qcow2 *q, const struct qcow2_write_job *job)
+{
+    uint64_t entry = job->host | QCOW2_COPIED;
+    if (!qcow2_sub(q)) {
+        return qcow2_l2_set(q, job->start, job->n, entry, q->cluster_size, true);
+    }
+    uint64_t from = job->start + job->lead;
+    struct qcow2_sub_change change = {
+        .from = from,
+        .to = from + job->head + job->len + job->tail,
+        .link = true,
+        .host = entry,
+    };
+    return qcow2_sub_set(q, &change, true);
 }
 
 /* Takes meta_lock held, gives it up, returns without it. */
@@ -198,7 +285,8 @@ static int qcow2_write_alloc(struct qcow2 *q, uint64_t offset, uint64_t end,
                              uint64_t skip, uint64_t *ret_len)
 {
     struct qcow2_write_job job;
-    int rc = qcow2_write_plan(q, offset, end, run, &job);
+    int rc = qcow2_sub(q) ? qcow2_write_plan_sub(q, offset, end, run, &job)
+                          : qcow2_write_plan(q, offset, end, run, &job);
     if (rc < 0) {
         pthread_mutex_unlock(&q->meta_lock);
         return rc;
@@ -212,9 +300,7 @@ static int qcow2_write_alloc(struct qcow2 *q, uint64_t offset, uint64_t end,
     rc = qcow2_write_fill(q, &job, iov, niov, skip);
     pthread_mutex_lock(&q->meta_lock);
     if (rc == 0) {
-        rc = q->corrupt ? -EIO
-                        : qcow2_l2_set(q, job.start, job.n, job.host | QCOW2_COPIED,
-                                       q->cluster_size, true);
+        rc = q->corrupt ? -EIO : qcow2_write_link(q, &job);
     }
     if (rc < 0 && !job.reused) {
         qcow2_ref_undo(q, job.host, job.n);

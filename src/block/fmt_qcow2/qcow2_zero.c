@@ -11,7 +11,11 @@
  *
  * "a / b": with a backing file below there / without. "-": nothing to do; "none": entry 0. Version
  * 2 has no zero flag: instead of it, zeroes are written (KEEP, UNMAP), or nothing is done
- * (DISCARD). So it is where an external data file must show the disk by itself.
+ * (DISCARD). So it is where an external data file must show the disk by itself, and for a part of a
+ * compressed cluster.
+ *
+ * With extended L2 entries, "cluster" is a subcluster; a cluster itself is given up when none of
+ * its subclusters has data (never by KEEP).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -96,13 +100,24 @@ static int qcow2_zero_run(struct qcow2 *q, uint64_t offset, uint64_t len, enum q
         uint64_t entry;
         uint64_t step;
         uint64_t backed = qcow2_read_backed(q, offset, run.len);
-        uint64_t done = backed > 0 ? bits_align_up(backed, q->cluster_size) : run.len;
+        uint64_t done = backed > 0 ? bits_align_up(backed, BIT64(q->sub_bits)) : run.len;
         act = qcow2_zero_decide(q, &run, backed > 0, mode, &entry, &step);
         if (act != QCOW2_ZERO_ACT_NOTHING) {
             done = MIN(done, in_slice); /* nothing may be busy, and entries are set by the slice */
         }
         *ret_done = MIN(done, run.len);
-        if (act == QCOW2_ZERO_ACT_SET) {
+        if (qcow2_sub(q) && run.kind == QCOW2_COMPRESSED && *ret_done < q->cluster_size) {
+            act = mode == QCOW2_ZERO_DISCARD ? QCOW2_ZERO_ACT_NOTHING : QCOW2_ZERO_ACT_WRITE;
+        }
+        if (act == QCOW2_ZERO_ACT_SET && qcow2_sub(q)) {
+            struct qcow2_sub_change change = {
+                .from = offset,
+                .to = offset + *ret_done,
+                .zero = (entry & QCOW2_L2_ZERO) != 0,
+                .drop = mode != QCOW2_ZERO_KEEP,
+            };
+            rc = qcow2_sub_set(q, &change, mode != QCOW2_ZERO_KEEP);
+        } else if (act == QCOW2_ZERO_ACT_SET) {
             rc = qcow2_l2_set(q, offset, *ret_done >> q->hdr.cluster_bits, entry, step,
                               mode != QCOW2_ZERO_KEEP);
         }
@@ -157,14 +172,14 @@ int qcow2_zero_part(struct qcow2 *q, uint64_t offset, uint64_t len)
     return 0;
 }
 
-/* The whole clusters of [offset, offset + len); the last one of the disk counts as whole. */
+/* The whole (sub)clusters of [offset, offset + len); the last one of the disk counts as whole. */
 static void qcow2_zero_inner(const struct qcow2 *q, uint64_t offset, uint64_t len,
                              uint64_t *ret_from, uint64_t *ret_to)
 {
     uint64_t end = offset + len;
-    *ret_from = bits_align_up(offset, q->cluster_size);
-    *ret_to = end == q->blk->size ? bits_align_up(end, q->cluster_size)
-                                  : bits_align_down(end, q->cluster_size);
+    uint64_t unit = BIT64(q->sub_bits);
+    *ret_from = bits_align_up(offset, unit);
+    *ret_to = end == q->blk->size ? bits_align_up(end, unit) : bits_align_down(end, unit);
 }
 
 int qcow2_zero(struct blk *blk, uint64_t offset, uint64_t len, bool may_unmap)
