@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """qcow2: what QEMU can put into an image, one thing at a time: read, kept, mended or refused."""
+import json
 import struct
 import subprocess
 import time
@@ -74,7 +75,27 @@ def test_refused_features(image):
     path = image()
     header(path, 32, '>I', 2)  # LUKS. (qemu-img can fail to make one: it measures the CPU for it.)
     refused(path, 'encrypted (method 2)')
-    refused(image('extended_l2=on', 'b.qcow2'), 'extended L2')
+
+
+def test_extended_l2(image, tmp_path):
+    """Made by QEMU, then by us; packed too. A part written is a part allocated, for both."""
+    path = image('extended_l2=on,cluster_size=128k')
+    assert contents(path) == bytes([7]) * MIB + bytes(3 * MIB)
+    info = run(vmtest.PROGRAM, 'image', 'info', '--json', path)
+    assert json.loads(info)['extended_l2'] is True
+    packed, ours = tmp_path / 'packed.qcow2', tmp_path / 'ours.qcow2'
+    run('qemu-img', 'convert', '-c', '-O', 'qcow2', '-o', 'extended_l2=on', path, packed)
+    write_some(packed)
+    run('qemu-img', 'check', '-q', packed)
+    run(vmtest.PROGRAM, 'image', 'convert', '-q', '-o', 'extended_l2=on', packed, ours)
+    run('qemu-img', 'compare', '-q', packed, ours)
+    top = tmp_path / 'top.qcow2'
+    run(vmtest.PROGRAM, 'image', 'create', '-o', 'extended_l2=on', '-o', 'cluster_size=64K', '-b',
+        ours, '-F', 'qcow2', top)
+    run('qemu-io', '-f', 'qcow2', '-c', 'write -P 5 1k 1k', top)
+    said = json.loads(run('qemu-img', 'map', '--output=json', top))
+    assert [m['length'] for m in said if m['depth'] == 0] == [2048]
+    run(vmtest.PROGRAM, 'image', 'check', top)
 
 
 def test_external_data_file(image, tmp_path):
