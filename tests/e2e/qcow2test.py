@@ -73,10 +73,11 @@ class Disk:
         self.lazy = not self.v2 and rng.random() < 0.25
         self.zstd = not self.v2 and rng.random() < 0.3
         self.cluster = 1 << rng.choice((9, 10, 12, 12, 14, 16, 16, 16, 17, 21))
-        extended = os.environ.get('QCOW2_EXTENDED')     # 1: always
-        self.extended = not self.v2 and (rng.random() < 0.4 or extended == '1')
+        # Extended L2 entries; chosen apart from the rest, which a seed means since before them.
+        apart = random.Random(f'extended {seed}')
+        self.extended = apart.random() < 0.2 and not self.v2
         if self.extended:
-            self.cluster = max(self.cluster, 1 << rng.choice((14, 15, 16)))
+            self.cluster = max(self.cluster, 1 << apart.choice((14, 15, 16)))
 
     def note(self, *what):
         self.log.append(' '.join(str(w) for w in what))
