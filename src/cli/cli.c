@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+
 int cli_exit_code(const struct err *err)
 {
     switch (-err->code) {
@@ -64,6 +66,18 @@ char *cli_program_path(const char *name)
         abort();
     }
     return path;
+}
+
+int cli_become(const char *command, const char *name, char **argv)
+{
+    struct err err = ERR_INIT;
+    CLEANUP_FREE char *program = cli_program_path(name);
+    if (argv != NULL) {
+        execvp(program, argv);
+    }
+    (void)err_set_errno(&err, argv != NULL ? -errno : -ENOMEM,
+                        "cannot start '%s': is it installed beside 'posada' or in PATH?", program);
+    return cli_fail(command, &err);
 }
 
 bool cli_wants_help(int argc, char **argv)

@@ -34,8 +34,24 @@ int cli_usage(const char *command, const struct err *err);
 /* Path of another program of Posada: beside this one, else by its name alone (PATH). malloc()ed. */
 char *cli_program_path(const char *name);
 
+/*
+ * Becomes another program of Posada (cli_program_path()), with `argv` (NULL: there was no memory
+ * for it). Returns only when that fails, as cli_fail() does.
+ */
+int cli_become(const char *command, const char *name, char **argv);
+
 /* True for --help, -h as the only thing asked. */
 bool cli_wants_help(int argc, char **argv);
+
+/* The struct schema_field of every command that uses the store; `owner` is the type of its struct.
+ */
+#define CLI_FIELD_STORE(owner, member)                                                             \
+    {                                                                                              \
+        .name = "store", .arg = "DIR", .type = SCHEMA_STR, .min = 1, .complete = "dir",            \
+        .offset = offsetof(owner, member),                                                         \
+        .help = "the image store; without it $POSADA_STORE, /var/lib/posada or "                   \
+                "~/.local/share/posada"                                                            \
+    }
 
 #define COMMAND(name, summary) int name##_main(int argc, char **argv);
 #include "cli/commands.def"

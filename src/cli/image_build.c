@@ -128,20 +128,13 @@ static const struct schema_field fields[] = {
      .min = 1,
      FIELD(mirror),
      .help = "where packages come from; without it what apt on this machine uses" },
-    { .name = "store",
-     .arg = "DIR",
-     .type = SCHEMA_STR,
-     .min = 1,
-     .complete = "dir",
-     FIELD(store),
-     .help =
-          "the image store; without it $POSADA_STORE, /var/lib/posada or ~/.local/share/posada" },
+    CLI_FIELD_STORE(struct build_cmd, store),
     { .name = "quiet",
      .letter = 'q',
      .type = SCHEMA_FLAG,
      FIELD(quiet),
      .help = "show no progress" },
-    { 0                      },
+    { 0                 },
 };
 
 static int check(const void *obj, struct err *err)

@@ -27,16 +27,9 @@ static const struct schema_field fields[] = {
      .choices = image_export_formats,
      FIELD(format),
      .help = "the new file's format; without it what its name ends in" },
-    { .name = "force",                               .type = SCHEMA_FLAG, FIELD(force), .help = "replace FILE if it exists" },
-    { .name = "store",
-     .arg = "DIR",
-     .type = SCHEMA_STR,
-     .min = 1,
-     .complete = "dir",
-     FIELD(store),
-     .help =
-          "the image store; without it $POSADA_STORE, /var/lib/posada or ~/.local/share/posada" },
-    { 0},
+    { .name = "force", .type = SCHEMA_FLAG, FIELD(force), .help = "replace FILE if it exists" },
+    CLI_FIELD_STORE(struct export_cmd, store),
+    { 0    },
 };
 
 const struct schema image_export_schema = {

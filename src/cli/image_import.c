@@ -31,15 +31,8 @@ static const struct schema_field fields[] = {
      .min = 1,
      FIELD(sha256),
      .help = "the hash that the file must have" },
-    { .name = "store",
-     .arg = "DIR",
-     .type = SCHEMA_STR,
-     .min = 1,
-     .complete = "dir",
-     FIELD(store),
-     .help =
-          "the image store; without it $POSADA_STORE, /var/lib/posada or ~/.local/share/posada" },
-    { 0},
+    CLI_FIELD_STORE(struct import_cmd, store),
+    { 0          },
 };
 
 static int check(const void *obj, struct err *err)

@@ -5,7 +5,7 @@
 
 #include "cli/image_store.h"
 
-static const struct schema_field fields[] = { IMAGE_STORE_FIELD,
+static const struct schema_field fields[] = { CLI_FIELD_STORE(struct image_store_opts, store),
                                               IMAGE_FIELD_JSON(struct image_store_opts, json),
                                               { 0 } };
 

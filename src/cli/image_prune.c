@@ -4,7 +4,8 @@
 
 #include "cli/image_store.h"
 
-static const struct schema_field fields[] = { IMAGE_STORE_FIELD, { 0 } };
+static const struct schema_field fields[] = { CLI_FIELD_STORE(struct image_store_opts, store),
+                                              { 0 } };
 
 const struct schema image_prune_schema = {
     .name = "image prune",

@@ -13,13 +13,6 @@ struct image_store_opts {
     bool json;
 };
 
-#define IMAGE_STORE_FIELD                                                                          \
-    {                                                                                              \
-        .name = "store", .arg = "DIR", .type = SCHEMA_STR, .min = 1, .complete = "dir",            \
-        .offset = offsetof(struct image_store_opts, store),                                        \
-        .help = "the image store; without it $POSADA_STORE, /var/lib/posada or "                   \
-                "~/.local/share/posada"                                                            \
-    }
 /* What a verb does with an open store. */
 typedef int image_store_fn(struct store *s, const struct image_store_opts *o, char **operands,
                            struct err *err);

@@ -2,7 +2,8 @@
 /* posada image tag IMAGE NAME:TAG */
 #include "cli/image_store.h"
 
-static const struct schema_field fields[] = { IMAGE_STORE_FIELD, { 0 } };
+static const struct schema_field fields[] = { CLI_FIELD_STORE(struct image_store_opts, store),
+                                              { 0 } };
 
 const struct schema image_tag_schema = {
     .name = "image tag",

@@ -5,7 +5,7 @@
 #include "cli/image_store.h"
 #include "image/store_vm.h"
 
-static const struct schema_field vms_fields[] = { IMAGE_STORE_FIELD,
+static const struct schema_field vms_fields[] = { CLI_FIELD_STORE(struct image_store_opts, store),
                                                   IMAGE_FIELD_JSON(struct image_store_opts, json),
                                                   { 0 } };
 
@@ -15,7 +15,8 @@ const struct schema image_vms_schema = {
     .fields = vms_fields,
 };
 
-static const struct schema_field vmrm_fields[] = { IMAGE_STORE_FIELD, { 0 } };
+static const struct schema_field vmrm_fields[] = { CLI_FIELD_STORE(struct image_store_opts, store),
+                                                   { 0 } };
 
 const struct schema image_vmrm_schema = {
     .name = "image vmrm",

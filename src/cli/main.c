@@ -3,11 +3,8 @@
  * posada: the command line. It starts a VM from options by itself, since that is to be quick, and
  * becomes posada-tools, with all the libraries that images need, for everything else.
  */
-#include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/lang.h"
 #include "cli/cli.h"
 #include "cli/start.h"
@@ -28,16 +25,6 @@ static void print_help(FILE *out)
         fprintf(out, "  %-12s %s\n", commands[i].name, _(commands[i].summary));
     }
     fputs(_("\n'posada COMMAND --help' describes a command. Manual: posada(1).\n"), out);
-}
-
-static int become_tools(char **argv)
-{
-    struct err err = ERR_INIT;
-    CLEANUP_FREE char *program = cli_program_path("posada-tools");
-    execvp(program, argv);
-    (void)err_set_errno(&err, -errno,
-                        "cannot start '%s': is it installed beside 'posada' or in PATH?", program);
-    return cli_fail(argv[1], &err);
 }
 
 int main(int argc, char **argv)
@@ -62,7 +49,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
-            return become_tools(argv);
+            return cli_become(argv[1], "posada-tools", argv);
         }
     }
     fprintf(stderr, _("posada: unknown command '%s'\n"), argv[1]);

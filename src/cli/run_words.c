@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/cli.h"
 #include "vmm/vmconfig.h"
 
 #define FIELD(member) .offset = offsetof(struct run_image_opts, member)
@@ -35,15 +36,8 @@ static const struct schema_field fields[] = {
      .help =
           "image: COMMAND or the ssh session finds the host's folder HOST at GUEST; it may only "
           "read it, with :rw write it as well" },
-    { .name = "store",
-     .arg = "DIR",
-     .type = SCHEMA_STR,
-     .min = 1,
-     .complete = "dir",
-     FIELD(store),
-     .help =
-          "the image store; without it $POSADA_STORE, /var/lib/posada or ~/.local/share/posada" },
-    { 0                                                                   },
+    CLI_FIELD_STORE(struct run_image_opts, store),
+    { 0                                                               },
 };
 
 const struct schema run_image_schema = {

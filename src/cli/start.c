@@ -4,9 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "cli/cli.h"
 #include "cli/run_words.h"
 
@@ -41,17 +39,10 @@ int start_parse(struct vmconfig *c, int argc, char **argv, struct err *err)
 
 int start_vmm(struct vmconfig *c)
 {
-    struct err err = ERR_INIT;
     char **args = schema_to_argv(&vmconfig_schema, c, "posada-vmm");
     schema_done(&vmconfig_schema, c);
-    CLEANUP_FREE char *program = cli_program_path("posada-vmm");
-    if (args != NULL) {
-        execvp(program, args);
-    }
-    (void)err_set_errno(&err, -errno,
-                        "cannot start '%s': is it installed beside 'posada' or in PATH?", program);
+    (void)cli_become("run", "posada-vmm", args);
     free(args);
-    (void)cli_fail("run", &err);
     return VMCONFIG_EXIT_FAILED;
 }
 
