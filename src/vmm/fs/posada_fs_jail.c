@@ -73,27 +73,26 @@ static int fs_no_capabilities(void)
 }
 
 static const int fs_reads[] = {
-    SCMP_SYS(openat2),
-    SCMP_SYS(pread64),
-    SCMP_SYS(getdents64),
-    SCMP_SYS(readlinkat),
-    SCMP_SYS(fstatfs),
-    SCMP_SYS(fsync),
-    SCMP_SYS(fdatasync),
-    SCMP_SYS(geteuid),
-    SCMP_SYS(getegid),
-    /* The rest is for a share that may be written. */
-    SCMP_SYS(pwrite64),
-    SCMP_SYS(ftruncate),
-    SCMP_SYS(fchmod),
-    SCMP_SYS(utimensat),
-    SCMP_SYS(mkdirat),
-    SCMP_SYS(unlinkat),
-    SCMP_SYS(renameat2),
-    SCMP_SYS(symlinkat),
-    SCMP_SYS(linkat),
+    SCMP_SYS(openat2),    SCMP_SYS(pread64), SCMP_SYS(getdents64),
+    SCMP_SYS(readlinkat), SCMP_SYS(fstatfs), SCMP_SYS(fsync),
+    SCMP_SYS(fdatasync),  SCMP_SYS(geteuid), SCMP_SYS(getegid),
 };
-#define FS_NREADS 9
+
+/* Of a share that may be written, beyond those. */
+static const int fs_writes[] = {
+    SCMP_SYS(pwrite64),  SCMP_SYS(ftruncate), SCMP_SYS(fchmod),
+    SCMP_SYS(utimensat), SCMP_SYS(mkdirat),   SCMP_SYS(unlinkat),
+    SCMP_SYS(renameat2), SCMP_SYS(symlinkat), SCMP_SYS(linkat),
+};
+
+static int fs_allow_writes(void *ctx)
+{
+    int rc = 0;
+    for (size_t i = 0; i < ARRAY_LEN(fs_writes) && rc == 0; i++) {
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, fs_writes[i], 0);
+    }
+    return rc;
+}
 
 int posada_fs_jail(pid_t parent, int dir_fd, bool writable, struct err *err)
 {
@@ -120,7 +119,7 @@ int posada_fs_jail(pid_t parent, int dir_fd, bool writable, struct err *err)
             return rc;
         }
         what = "the system call filter"; /* last: it forbids the others */
-        rc = helper_jail_filter(fs_reads, writable ? ARRAY_LEN(fs_reads) : FS_NREADS, NULL);
+        rc = helper_jail_filter(fs_reads, ARRAY_LEN(fs_reads), writable ? fs_allow_writes : NULL);
     }
     return rc < 0 ? err_set_errno(err, rc, "cannot set up %s", what) : 0;
 }
