@@ -278,24 +278,16 @@ int abi_set_user_memory_region(struct abi_obj *obj, void *arg, unsigned long use
     return rc;
 }
 
-/* The slot with a log, or NULL. slots_lock is held. */
-static struct abi_slot *logged_slot(struct abi_vm *vm, uint32_t slot)
+/* The slot with a log. -EINVAL: no such slot, -ENOENT: no log. slots_lock is held. */
+static int logged_slot(struct abi_vm *vm, uint32_t slot, struct abi_slot **ret_slot)
 {
     unsigned as = slot >> 16;
     unsigned id = slot & 0xffff;
-    if (as > 1 || id >= ABI_MAX_SLOTS || !vm->slot[as][id].used) {
-        return NULL;
-    }
-    return &vm->slot[as][id];
-}
-
-/* What the dirty log ioctls say of a slot; `s` is logged_slot()'s. */
-static int log_check(uint32_t slot, const struct abi_slot *s)
-{
-    if (slot >> 16 > 1 || (slot & 0xffff) >= ABI_MAX_SLOTS) {
+    if (as > 1 || id >= ABI_MAX_SLOTS) {
         return -EINVAL;
     }
-    return s == NULL || s->dirty == NULL ? -ENOENT : 0;
+    *ret_slot = &vm->slot[as][id];
+    return (*ret_slot)->used && (*ret_slot)->dirty != NULL ? 0 : -ENOENT;
 }
 
 int abi_get_dirty_log(struct abi_obj *obj, void *arg, unsigned long user)
@@ -307,8 +299,8 @@ int abi_get_dirty_log(struct abi_obj *obj, void *arg, unsigned long user)
         return -ENXIO;
     }
     pthread_mutex_lock(&vm->slots_lock);
-    struct abi_slot *s = logged_slot(vm, log->slot);
-    int rc = log_check(log->slot, s);
+    struct abi_slot *s = NULL;
+    int rc = logged_slot(vm, log->slot, &s);
     if (rc == 0) {
         size_t bytes = bitmap_bytes(s->size);
         uint64_t *copy = malloc(bytes);
@@ -342,8 +334,8 @@ int abi_clear_dirty_log(struct abi_obj *obj, void *arg, unsigned long user)
         return -EINVAL;
     }
     pthread_mutex_lock(&vm->slots_lock);
-    struct abi_slot *s = logged_slot(vm, log->slot);
-    int rc = log_check(log->slot, s);
+    struct abi_slot *s = NULL;
+    int rc = logged_slot(vm, log->slot, &s);
     uint64_t pages = rc == 0 ? s->size / ABI_PAGE : 0;
     if (rc == 0 && (log->first_page > pages || log->num_pages > pages - log->first_page ||
                     (log->num_pages % 64 != 0 && log->num_pages < pages - log->first_page))) {
@@ -385,8 +377,8 @@ int abi_reset_dirty_rings(struct abi_obj *obj, void *arg, unsigned long user)
                 break;
             }
             /* The entry is in memory that the client can write: check before use. */
-            struct abi_slot *s = logged_slot(vm, e->slot);
-            if (s != NULL && s->dirty != NULL && e->offset < s->size / ABI_PAGE) {
+            struct abi_slot *s = NULL;
+            if (logged_slot(vm, e->slot, &s) == 0 && e->offset < s->size / ABI_PAGE) {
                 atomic_fetch_and_explicit(&s->dirty[e->offset >> 6], ~BIT64(e->offset & 63),
                                           memory_order_relaxed);
             }

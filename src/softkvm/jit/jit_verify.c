@@ -94,7 +94,10 @@ static bool vf_mem_kind(unsigned kind)
     return kind == K_E || kind == K_M || kind == K_W || kind == K_U || kind == K_Q || kind == K_N;
 }
 
-/* Bytes that the memory operand has; 0: unknown. */
+/*
+ * Bytes that the memory operand has; 0: unknown. The templates have a table like it (jit_gen.c);
+ * with theirs, a wrong size there would be a wrong bound here, too, and be let through.
+ */
 static unsigned vf_size(const struct vf *f)
 {
     unsigned full = f->in.flags & SK_IN_L ? 32 : 16, letter = 0;
