@@ -79,7 +79,7 @@ def pytest_runtest_protocol(item):
 def _ends(lines):
     """The first line and the last ones: where only the tally is kept, they must tell the cause."""
     kept = lines if len(lines) <= 4 else lines[:1] + lines[-3:]
-    return [line[-300:] if line is not kept[0] else line[:300] for line in kept]
+    return [kept[0][:300], *(line[-300:] for line in kept[1:])]
 
 
 def pytest_runtest_logreport(report):

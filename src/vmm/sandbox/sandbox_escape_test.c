@@ -45,6 +45,7 @@
 
 #include "base/cleanup.h"
 #include "vmm/sandbox/sandbox_int.h"
+#include "vmm/sandbox/sandbox_test.h"
 
 static pid_t victim;    /* another process of this machine */
 static int folder = -1; /* a descriptor that was left open */
@@ -471,10 +472,7 @@ static void none_of(int kind, bool vsock)
     if (pid == 0) {
         _exit(jailed(kind, vsock));
     }
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+    sandbox_assert_succeeds(pid);
 }
 
 static void no_escape_from_the_main_thread(void **state)
@@ -535,10 +533,7 @@ static void outside_they_succeed(void **state)
     if (pid == 0) {
         _exit(unjailed());
     }
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+    sandbox_assert_succeeds(pid);
 }
 
 static int start_victim(void **state)

@@ -22,6 +22,7 @@
 
 #include "block/blk.h"
 #include "vmm/sandbox/sandbox_int.h"
+#include "vmm/sandbox/sandbox_test.h"
 
 /* A child under the filter of `kind`; how it ended as wait status. */
 static int in_sandbox(enum sandbox_kind kind, bool vsock, void (*fn)(void))
@@ -200,10 +201,7 @@ static void heaps_are_given_back(void **state)
         pthread_join(thread, NULL);
         syscall(SYS_exit_group, 0);
     }
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+    sandbox_assert_succeeds(pid);
 }
 
 static void on_read(struct blk_req *req, int rc)
@@ -255,10 +253,7 @@ static void disks_are_drained(void **state)
         if (pid == 0) {
             drain_behind_the_filter(path, (enum sandbox_kind)kind);
         }
-        int status;
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFEXITED(status));
-        assert_int_equal(WEXITSTATUS(status), 0);
+        sandbox_assert_succeeds(pid);
     }
     close(fd);
     unlink(path);
@@ -323,10 +318,7 @@ static void dropping_takes_files_and_capabilities(void **state)
     if (pid == 0) {
         privileges_are_gone();
     }
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+    sandbox_assert_succeeds(pid);
 }
 
 static void lists_stay_short(void **state)
