@@ -113,12 +113,12 @@ static int debian_cache_out(const struct build *b, const char *to, struct err *e
             strncmp(*n, hex, DIGEST_HEX) == 0) {
             (void)snprintf(link_path, sizeof(link_path), "%s/%s", to, *n + DIGEST_HEX + 1);
             if (link(path, link_path) < 0 && errno != EEXIST) {
-                rc = err_set_errno(err, -errno, "cannot link '%s' to '%s'", path, link_path);
+                break; /* no hard links here: all are downloaded */
             }
         } else {
             (void)unlink(path); /* damaged: it is downloaded again */
         }
-        rc = rc < 0 ? rc : child_stop_check(b->opts->stop, err);
+        rc = child_stop_check(b->opts->stop, err);
     }
     store_names_free(names);
     return rc;
@@ -246,12 +246,13 @@ static const char debian_exclude[] =
 static const char debian_ask[] = "--extract-hook=APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" "
                                  "apt-get -qq --simulate --no-install-recommends install ";
 
-/* The recipe's packages with spaces between, behind debian_ask; "--extract-hook=:" for none. */
+/* The recipe's packages with spaces between, behind debian_ask; "--extract-hook=true" for none:
+ * mmdebstrap starts a word without a shell's characters as a program, which ":" is not. */
 static void debian_ask_for(const struct build *b, char *buf, size_t len)
 {
     char *const *names = b->recipe->packages.items;
     size_t n = (size_t)snprintf(buf, len, "%s",
-                                b->recipe->packages.count > 0 ? debian_ask : "--extract-hook=:");
+                                b->recipe->packages.count > 0 ? debian_ask : "--extract-hook=true");
     for (size_t i = 0; i < b->recipe->packages.count && n + strlen(names[i]) + 16 < len; i++) {
         n += (size_t)snprintf(buf + n, len - n, "%s ", names[i]);
     }
