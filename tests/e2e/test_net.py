@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """TCP both ways through user networking and through a tap interface; vsock."""
 import contextlib
+import ctypes
 import hashlib
 import os
 import socket
@@ -18,6 +19,32 @@ NEED = 'need virtio_pci virtio_net'
 POWEROFF = 'poweroff -f; sleep 30'
 DATA = bytes(range(256)) * 4096          # 1 MiB
 DIGEST = hashlib.sha256(DATA).hexdigest()
+CLONE_NEWNET = 0x40000000                # sched.h; os.unshare() is not in Python 3.11
+
+
+def ip(*words):
+    subprocess.run(['ip', *words], check=True)
+
+
+def system_call(name, *args):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*args):
+        raise OSError(ctypes.get_errno(), f'{name}: {os.strerror(ctypes.get_errno())}')
+
+
+@pytest.fixture(autouse=True)
+def network():
+    """A network of the test's own: a run that was killed cannot leave an interface or a port in use.
+
+    It goes with the last process in it. Threads and processes that the test starts are in it, too.
+    """
+    with open('/proc/thread-self/ns/net', 'rb') as before:
+        system_call('unshare', CLONE_NEWNET)
+        try:
+            ip('link', 'set', 'lo', 'up')
+            yield
+        finally:
+            system_call('setns', before.fileno(), CLONE_NEWNET)
 
 
 def receive_all(s):
@@ -90,27 +117,21 @@ def test_user_network(posada):
         assert vm.wait(20) == 0
 
 
-@contextlib.contextmanager
-def tap(name='tap-e2e', address='10.9.0.1/24', queues=1):
-    def ip(*words):
-        subprocess.run(['ip', *words], check=True)
+def add_tap(name, address, queues):
     ip('tuntap', 'add', name, 'mode', 'tap', *(['multi_queue'] if queues > 1 else []))
-    try:
-        ip('addr', 'add', address, 'dev', name)
-        ip('link', 'set', name, 'up')
-        yield name
-    finally:
-        ip('tuntap', 'del', name, 'mode', 'tap', *(['multi_queue'] if queues > 1 else []))
+    ip('addr', 'add', address, 'dev', name)
+    ip('link', 'set', name, 'up')
 
 
 @pytest.mark.parametrize('cpus,queues', [pytest.param(1, 1, marks=pytest.mark.above_engine), (2, 2)])
 def test_tap(posada, cpus, queues):
-    with tap(queues=queues) as name, server(address=('10.9.0.1', 0)) as (port, _):
+    add_tap('tap-e2e', '10.9.0.1/24', queues)
+    with server(address=('10.9.0.1', 0)) as (port, _):
         vm = posada.boot(f'{NEED}; ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; '
                          f'echo QUEUES $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l); '
                          f'{CLIENT.format(host="10.9.0.1", port=port)}; '
                          f'echo LISTEN; {LISTENER.format(size=len(DATA))}; {POWEROFF}',
-                         '--net', f'tap={name},queues={queues}', '--cpus', cpus)
+                         '--net', f'tap=tap-e2e,queues={queues}', '--cpus', cpus)
         assert int(vm.expect(r'QUEUES (\d+)').group(1)) == queues
         vm.expect(f'OUT {DIGEST}')
         vm.expect('LISTEN')
