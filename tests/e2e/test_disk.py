@@ -173,6 +173,12 @@ def test_full_host_disk_pauses_the_guest(posada):
         tool('umount', small)
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
 def greet(port):
     """Sends a line to a host port forwarded into the guest; its answer."""
     with socket.create_connection(('127.0.0.1', port), timeout=20) as s:
@@ -189,11 +195,11 @@ def greet(port):
 @pytest.mark.parametrize('cpus', [1])
 def test_debian(posada, report, cpus):
     """A Debian root disk: systemd to a login prompt, network both ways, the power button, fsck."""
-    disk = posada.dir / 'debian.raw'
+    disk, port = posada.dir / 'debian.raw', free_port()
     tool('cp', '--sparse=always', artefacts.debian_disk(), disk)
     vm = posada.run('--kernel', artefacts.vmlinuz('cloud'), '--initrd', artefacts.disk_initrd(),
                     '--append', f'console=ttyS0 root=/dev/vda {SLOW_DEVICES}', '--memory', '512M',
-                    '--cpus', cpus, '--disk', disk, '--net', 'user,hostfwd=tcp:127.0.0.1:2222-:7777')
+                    '--cpus', cpus, '--disk', disk, '--net', f'user,hostfwd=tcp:127.0.0.1:{port}-:7777')
     vm.expect('guest login:', LOGIN_SECONDS)
     report('debian login prompt', seconds=round(time.monotonic() - vm.began, 1))
     vm.send('root\n')
@@ -207,7 +213,7 @@ def test_debian(posada, report, cpus):
     answer = b''
     while b'here is debian' not in answer and time.monotonic() < deadline:
         try:
-            answer = greet(2222)
+            answer = greet(port)
         except OSError:
             time.sleep(1)
     assert b'here is debian' in answer

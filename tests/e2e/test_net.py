@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import artefacts
 import vmtest
 
 pytestmark = pytest.mark.kvm
@@ -37,7 +38,10 @@ def network():
     """A network of the test's own: a run that was killed cannot leave an interface or a port in use.
 
     It goes with the last process in it. Threads and processes that the test starts are in it, too.
+    What a guest is made of comes over the machine's network, so it is fetched before.
     """
+    artefacts.vmlinuz('cloud')
+    artefacts.test_initrd()
     with open('/proc/thread-self/ns/net', 'rb') as before:
         system_call('unshare', CLONE_NEWNET)
         try:
