@@ -188,6 +188,27 @@ def guesttool():
         'cc', '-D_GNU_SOURCE', '-O2', '-Wall', '-static', '-s', '-o', str(path), str(source)))
 
 
+def bench_guest():
+    """Path of the programs of bench/guest, linked statically into one."""
+    sources = sorted((TOP / 'bench' / 'guest').glob('*.[ch]'))
+    flags = ['-std=gnu17', '-D_GNU_SOURCE', '-O2', '-fno-math-errno', '-ffp-contract=off', '-Wall',
+             '-Wextra', '-static', '-pthread', '-s']
+    return _cached('bench-guest', [flags, [p.read_bytes() for p in sources]], lambda path: run(
+        'cc', *flags, '-o', str(path), *(str(p) for p in sources if p.suffix == '.c')))
+
+
+def bench_initrd():
+    """An initrd whose init is bench_guest() and nothing else."""
+    def make(path):
+        cpio = initrd.Cpio()
+        cpio.node('dev/console', 'c', 5, 1)
+        cpio.node('dev/null', 'c', 1, 3)
+        cpio.copy('init', bench_guest())
+        path.write_bytes(cpio.bytes())
+
+    return _cached('guest-bench.cpio', [bench_guest().name, (HERE / 'initrd.py').read_bytes()], make)
+
+
 def act_guest(protocol):
     """Path of tests/guest/act.asm as a kernel; protocol: 'multiboot' or 'pvh'."""
     source = TOP / 'tests' / 'guest' / 'act.asm'
@@ -323,6 +344,7 @@ ALL = {
     'test-initrd': test_initrd,
     'ready-initrd': ready_initrd,
     'shell-initrd': shell_initrd,
+    'bench-initrd': bench_initrd,
     'i386': lambda: vmlinuz('i386'),
     'i386-initrd': i386_initrd,
     'memtest': memtest,
