@@ -67,19 +67,6 @@ static inline void sk_jit_epoch(struct sk_vcpu *c)
     }
 }
 
-/* The vCPU serialises by an instruction, without an event from outside: what matters then is what
- * other vCPUs have written. */
-static inline void sk_jit_serialise(struct sk_vcpu *c)
-{
-    if (atomic_load_explicit(&c->vm->vcpus, memory_order_relaxed) > 1) {
-        sk_jit_epoch(c);
-    }
-}
-
-/* Translations of guest memory are gone: those of one page; those that are not global. */
-void sk_jit_unmap_page(struct sk_vcpu *c, uint64_t lin);
-void sk_jit_unmap_nonglobal(struct sk_vcpu *c);
-
 /* While c->jit.replaying: `size` bytes at `at` are about to be stored; something comes that cannot
  * be taken back (does not return). */
 void sk_jit_logged(struct sk_vcpu *c, uint8_t *at, unsigned size);

@@ -339,26 +339,6 @@ void jit_page_drop(struct sk_vcpu *c, struct jit_page *p)
     c->leave = 1;
 }
 
-void sk_jit_unmap_page(struct sk_vcpu *c, uint64_t lin)
-{
-    sk_jit_serialise(c);
-    for (unsigned s = 0; s < SK_TLB_NSETS; s++) {
-        c->jit.token[s][jit_slot(lin)] = 0;
-    }
-}
-
-void sk_jit_unmap_nonglobal(struct sk_vcpu *c)
-{
-    sk_jit_serialise(c);
-    for (unsigned s = 0; s < SK_TLB_NSETS; s++) {
-        for (unsigned i = 0; (c->jit.tokens_used & BIT(s)) && i < SK_JIT_TOKENS; i++) {
-            if (!((c->jit.token_global[s][i / 64] >> (i % 64)) & 1)) {
-                c->jit.token[s][i] = 0;
-            }
-        }
-    }
-}
-
 bool sk_jit_written(struct sk_vcpu *c, uint64_t gpa, unsigned size)
 {
     struct jit_page *p = c->jit.jit ? jit_page_find(c->jit.jit, gpa) : NULL;

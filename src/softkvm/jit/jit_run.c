@@ -73,12 +73,13 @@ static void run_set_mode(struct sk_vcpu *c)
     }
 }
 
-static void run_token_set(struct sk_vcpu *c, unsigned s, unsigned slot, uint32_t token, bool global)
+static void run_token_set(struct sk_vcpu *c, const struct jit_view *v)
 {
-    uint64_t *word = &c->jit.token_global[s][slot / 64];
+    unsigned s = run_set(c);
 
-    c->jit.token[s][slot] = token;
-    *word = (*word & ~BIT64(slot % 64)) | (uint64_t)global << (slot % 64);
+    c->jit.token[s][jit_slot(v->lin)] = v->token;
+    c->jit.tokens_used |= (uint8_t)BIT(s);
+    sk_jit_count(&c->jit.st.tokens, 1);
 }
 
 /* The view of the page at CS:rip, its token set; NULL if there is none (yet). Faults as a fetch of
@@ -88,7 +89,6 @@ static struct jit_view *run_view(struct sk_vcpu *c, uint64_t rip, uint64_t insn)
     uint64_t gpa, lin = (c->seg[SK_CS].ebase + rip) & c->linmask;
     const uint8_t *host;
     struct jit_view *v;
-    unsigned s = run_set(c);
 
     c->insn_rip = insn;
     host = sk_fetch_ptr(c, lin, &gpa);
@@ -96,10 +96,27 @@ static struct jit_view *run_view(struct sk_vcpu *c, uint64_t rip, uint64_t insn)
     if (!v || !jit_page_check(c, v->page, host - (lin & 4095))) {
         return NULL;
     }
-    run_token_set(c, s, jit_slot(lin), v->token, c->mmu->ftlb[(lin >> 12) % SK_FTLB_SIZE].global);
-    c->jit.tokens_used |= (uint8_t)BIT(s);
-    sk_jit_count(&c->jit.st.tokens, 1);
+    run_token_set(c, v);
     return v;
+}
+
+/* At the start of an epoch most views are still what they were: mapped as before, with the bytes as
+ * before. True: `v`, of code at `rip`, is in force again. */
+static bool run_view_again(struct sk_vcpu *c, const struct jit_view *v, uint64_t rip)
+{
+    uint64_t gpa, lin = (c->seg[SK_CS].ebase + rip) & c->linmask;
+    const uint8_t *host;
+
+    if (v->dead || v->mode != c->jit.mode || v->csbase != c->seg[SK_CS].ebase) {
+        return false;
+    }
+    c->insn_rip = rip;
+    host = sk_fetch_ptr(c, lin, &gpa);
+    if (!host || (gpa ^ v->page->gpa) >= 4096 || !jit_page_check(c, v->page, host - (lin & 4095))) {
+        return false;
+    }
+    run_token_set(c, v);
+    return true;
 }
 
 /* The region at CS:RIP, ready to be entered. */
@@ -155,6 +172,9 @@ static const uint8_t *run_token(struct sk_vcpu *c, struct jit_region *old)
     struct jit_region *r;
 
     c->r[SK_RIP] = old->rip;
+    if (run_view_again(c, old->view, old->rip)) {
+        return old->entry + c->jit.jit->rx;
+    }
     r = run_find(c, old->rip);
     if (r && r != old && old->view->dead) { /* jumps to the old one go on to the new one */
         *old->checked = 0xe9;

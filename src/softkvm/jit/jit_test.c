@@ -201,14 +201,139 @@ static void test_immediate_exit(void **state)
     }
 }
 
+/* --- code that a device writes --- */
+
+enum { FUNC = 0x3000, DEVICE = 0x800000 /* beyond RAM */ };
+
+static struct bare dev;
+
+/* The device: done in place, so that the vCPU does not leave KVM_RUN. */
+static bool dev_write(struct sk_vcpu *c, uint64_t gpa, void *data, unsigned len, bool write)
+{
+    (void)gpa;
+    (void)data;
+    (void)len;
+    dev.ram[FUNC + 1] = 2;           /* mov eax,1 -> mov eax,2 */
+    if (dev.ram[FUNC + 5] == 0x48) { /* iretq -> hlt, and an interrupt */
+        dev.ram[FUNC + 5] = 0xf4;
+        sk_nmi_post(c);
+    }
+    return write;
+}
+
+static const struct sk_vm_ops dev_ops = { .mmio = dev_write };
+
+/* Translates a function, has the device write another into its place, runs `code`, then the
+ * function. Returns what it gave. */
+static uint64_t dev_run(bool jit, const char *code, size_t len)
+{
+    static const char warm[] = "\xb9\x32\x00\x00\x00" /* mov ecx,50 */
+                               "\xe8\xf6\x1f\x00\x00" /* 1: call FUNC */
+                               "\xff\xc9\x75\xf7"     /* dec ecx; jnz 1b */
+                               "\x89\x04\x25\x00\x00\x80\x00" /* mov [DEVICE],eax */;
+    size_t at = 0x1000 + sizeof(warm) - 1;
+    uint64_t v;
+
+    sk_jit_choose(jit, 1);
+    bare_init(&dev, RAM);
+    dev.vm.ops = &dev_ops;
+    bare_long(&dev);
+    memset(dev.c->features, 0xff, sizeof(dev.c->features));
+    memcpy(dev.ram + FUNC, "\xb8\x01\x00\x00\x00\xc3", 6); /* mov eax,1; ret */
+    memcpy(dev.ram + at, code, len);
+    memcpy(dev.ram + at + len, "\xe8\x00\x00\x00\x00\xf4", 6); /* call FUNC; hlt */
+    le32_put(dev.ram + at + len + 1, (uint32_t)(FUNC - (at + len + 5)));
+    bare_code(&dev, 0x1000, warm, sizeof(warm) - 1);
+    sk_run(dev.c, 0);
+    if (dev.c->exit.kind == SK_EXIT_IO) {
+        sk_run(dev.c, 0);
+    }
+    assert_int_equal(dev.c->exit.kind, SK_EXIT_HLT);
+    assert_true(dev.c->jit.st.enters > 0 || !jit);
+    v = dev.c->r[SK_RAX];
+    bare_done(&dev);
+    return v;
+}
+
+/* What serialises a processor (SDM 3A §8.3, 2023-12; APM 2 §7.6.4) makes it see code that others
+ * have written, also where there is no other processor. */
+static void test_serialising(void **state)
+{
+    static const struct {
+        const char *name, *code;
+        size_t len;
+    } all[] = {
+#define CASE(name, code) { name, code, sizeof(code) - 1 }
+        CASE("cpuid", "\x0f\xa2"),
+        CASE("serialize", "\x0f\x01\xe8"),
+        CASE("iret", "\x8c\xd0\x48\x89\xe2\x50\x52\x9c\x8c\xc8\x50\x48\x8d\x05\x03\x00\x00\x00\x50"
+                     "\x48\xcf"),
+        CASE("mov cr0", "\x0f\x20\xc0\x0f\x22\xc0"),
+        CASE("mov cr2", "\x0f\x20\xd0\x0f\x22\xd0"),
+        CASE("mov cr3", "\x0f\x20\xd8\x0f\x22\xd8"),
+        CASE("mov cr4", "\x0f\x20\xe0\x0f\x22\xe0"),
+        CASE("lmsw", "\x0f\x01\xe0\x0f\x01\xf0"),
+        CASE("mov dr", "\x0f\x21\xc0\x0f\x23\xc0"),
+        CASE("invlpg", "\x0f\x01\x3c\x24"),
+        CASE("invpcid", "\x6a\x00\x6a\x00\x31\xc0\x66\x0f\x38\x82\x04\x24"),
+        CASE("wbinvd", "\x0f\x09"),
+        CASE("invd", "\x0f\x08"),
+        CASE("lgdt", "\x48\x83\xec\x10\x0f\x01\x04\x24\x0f\x01\x14\x24"),
+        CASE("lidt", "\x48\x83\xec\x10\x0f\x01\x0c\x24\x0f\x01\x1c\x24"),
+        CASE("lldt", "\x31\xc0\x0f\x00\xd0"),
+        CASE("ltr", "\xc6\x04\x25\x3d\x08\x00\x00\x89\xb8\x38\x00\x00\x00\x0f\x00\xd8"),
+        CASE("wrmsr", "\xb9\x02\x01\x00\xc0\x31\xc0\x31\xd2\x0f\x30"),
+        CASE("out", "\xe6\x80"), /* leaves KVM_RUN */
+#undef CASE
+    };
+
+    (void)state;
+    for (unsigned jit = 0; jit < 2; jit++) {
+        for (unsigned i = 0; i < ARRAY_LEN(all); i++) {
+            if (dev_run(jit, all[i].code, all[i].len) != 2) {
+                fail_msg("%s does not serialise (jit %u)", all[i].name, jit);
+            }
+        }
+    }
+}
+
+/* An interrupt arrives with the device's write, which changed its handler: mov eax,1; iretq ->
+ * mov eax,2; hlt. */
+static void test_serialising_event(void **state)
+{
+    static const char warm[] = "\xb9\x32\x00\x00\x00\xcd\x02\xff\xc9\x75\xfa" /* int 2, 50 times */
+                               "\x89\x04\x25\x00\x00\x80\x00\xeb\xfe";
+
+    (void)state;
+    for (unsigned jit = 0; jit < 2; jit++) {
+        sk_jit_choose(jit, 1);
+        bare_init(&dev, RAM);
+        dev.vm.ops = &dev_ops;
+        bare_long(&dev);
+        bare_gate(&dev, 2, BARE_CS64, FUNC, 0);
+        memcpy(dev.ram + FUNC, "\xb8\x01\x00\x00\x00\x48\xcf", 7);
+        bare_code(&dev, 0x1000, warm, sizeof(warm) - 1);
+        sk_run(dev.c, 0);
+        assert_int_equal(dev.c->exit.kind, SK_EXIT_HLT);
+        assert_int_equal(dev.c->r[SK_RAX], 2);
+        bare_done(&dev);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slots),          cmocka_unit_test(test_high_bytes),
-        cmocka_unit_test(test_calls),          cmocka_unit_test(test_page_end),
-        cmocka_unit_test(test_self_modifying), cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_immediate_exit), cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_slots),
+        cmocka_unit_test(test_high_bytes),
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_page_end),
+        cmocka_unit_test(test_self_modifying),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_immediate_exit),
+        cmocka_unit_test(test_groups),
         cmocka_unit_test(test_mov_groups),
+        cmocka_unit_test(test_serialising),
+        cmocka_unit_test(test_serialising_event),
     };
 
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,12 +65,6 @@ void sk_blocks_epoch(struct sk_vcpu *c)
     sk_jit_epoch(c);
 }
 
-void sk_blocks_serialise(struct sk_vcpu *c)
-{
-    sk_blocks_forget(c);
-    sk_jit_serialise(c);
-}
-
 void sk_blocks_forget(struct sk_vcpu *c)
 {
     c->jkey += 1u << 8;

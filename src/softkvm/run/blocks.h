@@ -49,11 +49,10 @@ enum { SK_MODE_16 = 0, SK_MODE_32 = 1, SK_MODE_64 = 2, SK_MODE_USER = 4, SK_MODE
 MUST_USE int sk_blocks_init(struct sk_vcpu *c);
 void sk_blocks_done(struct sk_vcpu *c);
 
-/* Begins a new epoch, here and in the JIT: memory may have been written by others. */
+/* Begins a new epoch, here and in the JIT: memory may have been written by others, vCPUs or
+ * devices. At every event from outside and in every instruction that serialises a processor (SDM 3A
+ * §8.3): the row of such an instruction has A_END. */
 void sk_blocks_epoch(struct sk_vcpu *c);
-
-/* The same for an instruction that serialises: only other vCPUs' stores count. */
-void sk_blocks_serialise(struct sk_vcpu *c);
 
 /* A new epoch here alone: nothing in the jump cache counts, every block is compared before use. */
 void sk_blocks_forget(struct sk_vcpu *c);

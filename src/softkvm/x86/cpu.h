@@ -330,7 +330,6 @@ struct sk_jit_state {
     bool replaying;      /* lock-step: the interpreter runs ahead, what it stores is logged */
     uint16_t hot;        /* executions before translation */
     uint64_t epoch;      /* pages are compared with memory once in each */
-    uint64_t token_global[SK_TLB_NSETS][SK_JIT_TOKENS / 64]; /* bit: the mapping is global */
     uint8_t tokens_used; /* bit s: token[s] may hold something */
     uint32_t token[SK_TLB_NSETS][SK_JIT_TOKENS];
     struct sk_jit_jump jump[SK_TLB_NSETS][SK_JIT_JUMPS];
@@ -481,7 +480,6 @@ struct sk_vm {
     void *opaque;               /* the object of the layer above */
     struct sk_irqchip *irqchip; /* NULL: the client emulates the interrupt controllers */
     _Atomic uint32_t unknown_logged;
-    _Atomic uint32_t vcpus;      /* made so far */
     _Atomic uint32_t split_lock; /* held over a locked access to device memory or across pages */
     _Atomic uint64_t quirks_off; /* enum sk_quirk: what the client has disabled */
     _Atomic bool platform_info_hidden; /* a guest's RDMSR of PLATFORM_INFO faults */

@@ -17,7 +17,6 @@ struct sk_ftlbe {
     uint64_t gen;
     uint64_t gpa;
     const uint8_t *host;
-    bool global;
 };
 
 /* Entries filled since the last flush, so that a flush touches only those. */

@@ -66,8 +66,7 @@ void sk_tlb_flush_nonglobal(struct sk_vcpu *c)
         tlb_flush_journal(c, &c->mmu->local);
     }
     c->mmu->gen++;
-    sk_blocks_forget(c);
-    sk_jit_unmap_nonglobal(c);
+    sk_blocks_epoch(c);
 }
 
 void sk_tlb_flush_page(struct sk_vcpu *c, uint64_t lin)
@@ -86,8 +85,7 @@ void sk_tlb_flush_page(struct sk_vcpu *c, uint64_t lin)
         }
     }
     c->mmu->gen++;
-    sk_blocks_forget(c);
-    sk_jit_unmap_page(c, lin);
+    sk_blocks_epoch(c);
 }
 
 void sk_tlb_protect(struct sk_vcpu *c, uint64_t gpa)
@@ -376,7 +374,6 @@ const uint8_t *sk_fetch_ptr(struct sk_vcpu *c, uint64_t lin, uint64_t *ret_gpa)
     e->gpa = x.gpa & ~UINT64_C(4095);
     e->tag = tag;
     e->gen = c->mmu->gen;
-    e->global = x.global;
     *ret_gpa = x.gpa;
     return e->host ? e->host + (lin & 4095) : NULL;
 }

@@ -60,6 +60,7 @@ OP(op_lldt)
 {
     need_cpl0(c);
     sk_seg_lldt(c, sys_sel(c, in), SK_GP);
+    sk_blocks_epoch(c);
 }
 SK_HANDLER1(lldt, op_lldt);
 
@@ -67,6 +68,7 @@ OP(op_ltr)
 {
     need_cpl0(c);
     sk_seg_ltr(c, sys_sel(c, in));
+    sk_blocks_epoch(c);
 }
 SK_HANDLER1(ltr, op_ltr);
 
@@ -190,6 +192,7 @@ static void sys_load_table(struct sk_vcpu *c, const struct sk_insn *in, struct s
     }
     t->base = base;
     memcpy(&t->limit, b, 2);
+    sk_blocks_epoch(c);
 }
 
 OP(op_lgdt)
@@ -219,6 +222,7 @@ OP(op_lmsw)
     v = sys_sel(c, in);
     /* PE can be set but not cleared. */
     sk_cr0_write(c, (c->cr0 & ~UINT64_C(14)) | (v & 15));
+    sk_blocks_epoch(c);
 }
 SK_HANDLER1(lmsw, op_lmsw);
 
@@ -277,8 +281,9 @@ OP(op_mov_C_R)
         break;
     default:
         sk_cr8_write(c, v);
-        break;
+        return; /* the one that does not serialise */
     }
+    sk_blocks_epoch(c);
 }
 SK_HANDLER1(mov_C_R, op_mov_C_R);
 
@@ -319,6 +324,7 @@ OP(op_mov_D_R)
         v = (v & 0xffff2bff) | 0x400;
     }
     c->dr[n] = v;
+    sk_blocks_epoch(c);
     if (n == 7) {
         sk_special_update(c);
         sk_mode_update(c);
@@ -357,6 +363,7 @@ OP(op_wbinvd)
 {
     (void)in;
     need_cpl0(c);
+    sk_blocks_epoch(c);
 }
 SK_HANDLER1(wbinvd, op_wbinvd);
 
@@ -379,7 +386,7 @@ SK_HANDLER1(clzero, op_clzero);
 OP(op_serialize)
 {
     (void)in;
-    sk_blocks_serialise(c);
+    sk_blocks_epoch(c);
 }
 SK_HANDLER1(serialize, op_serialize);
 
@@ -457,7 +464,7 @@ OP(op_cpuid)
     sk_set32(c, SK_RBX, r[1]);
     sk_set32(c, SK_RCX, r[2]);
     sk_set32(c, SK_RDX, r[3]);
-    sk_blocks_serialise(c); /* serialising */
+    sk_blocks_epoch(c); /* serialising */
 }
 SK_HANDLER1(cpuid, op_cpuid);
 
@@ -528,11 +535,22 @@ OP(op_rdmsr)
 }
 SK_HANDLER1(rdmsr, op_rdmsr);
 
+/* SPEC_CTRL, PRED_CMD, TSC_DEADLINE, x2APIC: SDM 3A §8.3 (2023-12). */
+static bool sys_wrmsr_serialises(uint32_t index)
+{
+    return index != 0x48 && index != 0x49 && index != 0x6e0 && (index & ~0x3fu) != 0x800;
+}
+
 OP(op_wrmsr)
 {
+    uint32_t index = (uint32_t)c->r[SK_RCX];
+
     (void)in;
     need_cpl0(c);
-    sys_msr_result(c, sk_msr_write(c, (uint32_t)c->r[SK_RCX], sys_get_edx_eax(c), false));
+    sys_msr_result(c, sk_msr_write(c, index, sys_get_edx_eax(c), false));
+    if (sys_wrmsr_serialises(index)) {
+        sk_blocks_epoch(c);
+    }
 }
 SK_HANDLER1(wrmsr, op_wrmsr);
 
