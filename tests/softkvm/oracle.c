@@ -200,55 +200,92 @@ static uint8_t form(const struct sk_insn *in)
     return (uint8_t)(1u << (size + (in->flags & SK_IN_MEM ? 4 : 0)));
 }
 
+/* What is counted over a run. */
+struct tally {
+    uint64_t done, bad, faults, again;
+    uint64_t *tried, *seen; /* by row */
+    uint8_t *forms;         /* by row: bits of form() */
+};
+
+/* Cases are run in batches, first all on the host, then all in the interpreter: between the two the
+ * GS base changes hands, which is a system call where the kernel keeps FSGSBASE to itself. */
+enum { BATCH = 32 };
+
+static struct or_case cases[BATCH];
+static struct or_state host[BATCH], guest[BATCH];
+
+static void judge(const struct or_case *k, struct or_state *n, struct or_state *g, struct tally *t)
+{
+    t->done++;
+    t->tried[k->in.row]++;
+    t->forms[k->in.row] |= form(&k->in);
+    forget_image(k, n);
+    forget_image(k, g);
+    t->faults += n->vec >= 0;
+    if (same(k, n, g)) {
+        return;
+    }
+    if (agree_again(k, n, g)) {
+        t->again++;
+        return;
+    }
+    t->bad++;
+    if (t->seen[k->in.row]++ < SHOWN_PER_ROW) {
+        show_diff(k, n, g);
+    }
+}
+
+static void run_batch(unsigned n, struct tally *t)
+{
+    for (unsigned i = 0; i < n; i++) {
+        or_native_run(&cases[i], &host[i]);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        or_guest_run(&cases[i], &guest[i]);
+    }
+    or_guest_done();
+    for (unsigned i = 0; i < n; i++) {
+        judge(&cases[i], &host[i], &guest[i], t);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 0) : 1000000, bad = 0, done = 0, faults = 0,
-             again = 0;
+    uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 0) : 1000000;
     const char *only = argc > 3 ? argv[3] : NULL;
-    static struct or_case k;
-    static struct or_state n, g;
-    uint8_t *forms = calloc(sk_rows_n, sizeof(*forms)); /* bits: register or memory, and size */
-    uint64_t *seen = calloc(sk_rows_n, sizeof(*seen)), *tried = calloc(sk_rows_n, sizeof(*tried));
-    unsigned rows = 0, nforms = 0;
+    struct tally t = { .tried = calloc(sk_rows_n, sizeof(*t.tried)),
+                       .seen = calloc(sk_rows_n, sizeof(*t.seen)),
+                       .forms = calloc(sk_rows_n, sizeof(*t.forms)) };
+    unsigned rows, nforms = 0, n = 0;
 
     or_seed(argc > 2 ? strtoull(argv[2], NULL, 0) : 1);
     or_native_init();
     or_guest_init();
-    for (uint64_t i = 0; done < count && i < 20 * count; i++) {
+    for (uint64_t i = 0; t.done + n < count && i < 20 * count; i++) {
         const struct sk_row *row = &sk_rows[i % sk_rows_n];
 
-        if ((only && strcmp(row->name, only) != 0) || !or_make(&k, row, or_guest_features())) {
+        if ((only && strcmp(row->name, only) != 0) ||
+            !or_make(&cases[n], row, or_guest_features())) {
             continue;
         }
-        done++;
-        tried[k.in.row]++;
-        forms[k.in.row] |= form(&k.in);
-        or_native_run(&k, &n);
-        or_guest_run(&k, &g);
-        forget_image(&k, &n);
-        forget_image(&k, &g);
-        faults += n.vec >= 0;
-        if (!same(&k, &n, &g) && agree_again(&k, &n, &g)) {
-            again++;
-        } else if (!same(&k, &n, &g)) {
-            bad++;
-            if (seen[k.in.row]++ < SHOWN_PER_ROW) {
-                show_diff(&k, &n, &g);
-            }
+        if (++n == BATCH) {
+            run_batch(n, &t);
+            n = 0;
         }
     }
-    rows = coverage(tried, only == NULL);
+    run_batch(n, &t);
+    rows = coverage(t.tried, only == NULL);
     for (unsigned i = 0; i < sk_rows_n; i++) {
-        nforms += (unsigned)__builtin_popcount(forms[i]);
+        nforms += (unsigned)__builtin_popcount(t.forms[i]);
     }
-    free(forms);
     printf("%" PRIu64 " cases of %u rows in %u forms, %" PRIu64 " faulted, %" PRIu64
            " differences\n",
-           done, rows, nforms, faults, bad);
-    if (again) {
-        printf("%" PRIu64 " differences were gone when the host ran the case again\n", again);
+           t.done, rows, nforms, t.faults, t.bad);
+    if (t.again) {
+        printf("%" PRIu64 " differences were gone when the host ran the case again\n", t.again);
     }
-    free(seen);
-    free(tried);
-    return bad != 0 || done == 0;
+    free(t.forms);
+    free(t.seen);
+    free(t.tried);
+    return t.bad != 0 || t.done == 0;
 }

@@ -59,6 +59,8 @@ void or_native_run(const struct or_case *k, struct or_state *ret);
 
 void or_guest_init(void);
 void or_guest_run(const struct or_case *k, struct or_state *ret);
+/* Gives the GS base back: between or_guest_run() and or_native_run(). */
+void or_guest_done(void);
 const uint32_t *or_guest_features(void);
 
 #endif
