@@ -139,11 +139,29 @@ static void sensible(unsigned long request, uint8_t *b)
     case KVM_SET_USER_MEMORY_REGION: {
         struct kvm_userspace_memory_region *r = (void *)b;
 
-        r->slot = (uint32_t)(rnd() % 6);
+        r->slot = (uint32_t)(rnd() % 6) | (one_in(4) ? 1u << 16 : 0);
         r->flags = one_in(3) ? (uint32_t)(rnd() % 4) : 0;
         r->guest_phys_addr = (rnd() % 8) << (one_in(2) ? 20 : 16);
         r->memory_size = one_in(4) ? 0 : (1 + rnd() % 256) << 12;
         r->userspace_addr = (uintptr_t)arena + ((rnd() % 768) << 12);
+        break;
+    }
+    case KVM_CLEAR_DIRTY_LOG: {
+        struct kvm_clear_dirty_log *r = (void *)b;
+
+        r->slot = (uint32_t)(rnd() % 6);
+        r->first_page = (rnd() % 3) * 64;
+        r->num_pages = (uint32_t)(rnd() % 3) * 64;
+        break;
+    }
+    case KVM_ENABLE_CAP: {
+        static const uint32_t caps[] = { KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_DIRTY_LOG_RING,
+                                         KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_SPLIT_IRQCHIP };
+        struct kvm_enable_cap *r = (void *)b;
+
+        memset(r, 0, sizeof(*r));
+        r->cap = caps[rnd() % ARRAY_LEN(caps)];
+        r->args[0] = r->cap == KVM_CAP_DIRTY_LOG_RING ? 4096u << (rnd() % 3) : rnd() % 32;
         break;
     }
     case KVM_GET_SUPPORTED_CPUID:

@@ -41,10 +41,10 @@ int abi_nmi(struct abi_obj *obj, void *arg, unsigned long user)
 
 int abi_smi(struct abi_obj *obj, void *arg, unsigned long user)
 {
-    (void)obj;
     (void)arg;
     (void)user;
-    return -EINVAL; /* KVM_CAP_X86_SMM is not offered */
+    sk_poll_set(ABI_VCPU_OF(obj)->c, SK_POLL_SMI);
+    return 0;
 }
 
 /* --- KVM_GET/SET_VCPU_EVENTS --- */
@@ -76,9 +76,37 @@ void abi_events_get(struct sk_vcpu *c, struct kvm_vcpu_events *e)
     e->nmi.pending = atomic_load_explicit(&c->ev_nmi, memory_order_relaxed) != 0;
     e->nmi.masked = c->nmi_masked;
     e->sipi_vector = atomic_load_explicit(&c->ev_sipi, memory_order_relaxed);
-    e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+    e->smi.smm = c->in_smm;
+    e->smi.pending =
+        c->smi_pending || (atomic_load_explicit(&c->poll, memory_order_relaxed) & SK_POLL_SMI) != 0;
+    e->smi.smm_inside_nmi = c->smm_inside_nmi;
+    e->smi.latched_init = c->init_latched;
+    e->flags =
+        KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
     if (c->lapic != NULL) {
         e->flags |= KVM_VCPUEVENT_VALID_SIPI_VECTOR;
+    }
+}
+
+static void smi_set(struct sk_vcpu *c, const struct kvm_vcpu_events *e)
+{
+    bool smm = e->smi.smm != 0;
+    if (smm != c->in_smm) {
+        c->in_smm = smm;
+        sk_vcpu_changed(c); /* the other address space */
+    }
+    c->smm_inside_nmi = smm && e->smi.smm_inside_nmi != 0;
+    c->smi_pending = e->smi.pending != 0;
+    atomic_fetch_and(&c->poll, ~(uint32_t)SK_POLL_SMI);
+    if (c->smi_pending) {
+        sk_poll_set(c, SK_POLL_SMI);
+    }
+    if (c->lapic != NULL) {
+        atomic_fetch_and(&c->poll, ~(uint32_t)SK_POLL_INIT);
+        c->init_latched = smm && e->smi.latched_init != 0;
+        if (!smm && e->smi.latched_init != 0) {
+            sk_poll_set(c, SK_POLL_INIT);
+        }
     }
 }
 
@@ -91,7 +119,9 @@ int abi_events_set(struct sk_vcpu *c, const struct kvm_vcpu_events *e)
                      ((e->flags & KVM_VCPUEVENT_VALID_PAYLOAD) != 0 && e->exception.pending != 0);
     if ((e->flags & ~known) != 0 ||
         (exception && (e->exception.nr > 31 || e->exception.nr == SK_NMI)) ||
-        ((e->flags & KVM_VCPUEVENT_VALID_SMM) != 0 && (e->smi.smm != 0 || e->smi.pending != 0))) {
+        /* INIT waits for the end of SMM, so nobody is in SMM behind one. */
+        ((e->flags & KVM_VCPUEVENT_VALID_SMM) != 0 && (e->smi.smm != 0 || e->smi.pending != 0) &&
+         c->mp_state == SK_MP_INIT_RECEIVED)) {
         return -EINVAL;
     }
     c->exc_pending = exception;
@@ -127,6 +157,9 @@ int abi_events_set(struct sk_vcpu *c, const struct kvm_vcpu_events *e)
     sk_poll_set(c, SK_POLL_NMI); /* it may no longer be masked */
     if ((e->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR) != 0 && c->lapic != NULL) {
         atomic_store_explicit(&c->ev_sipi, e->sipi_vector, memory_order_relaxed);
+    }
+    if ((e->flags & KVM_VCPUEVENT_VALID_SMM) != 0) {
+        smi_set(c, e);
     }
     return 0;
 }
@@ -169,6 +202,11 @@ int abi_set_mp_state(struct abi_obj *obj, void *arg, unsigned long user)
     const struct kvm_mp_state *m = arg;
     if (c->lapic == NULL && m->mp_state != KVM_MP_STATE_RUNNABLE) {
         return -EINVAL;
+    }
+    sk_settle_events(c);
+    if ((c->in_smm || c->smi_pending) &&
+        (m->mp_state == KVM_MP_STATE_INIT_RECEIVED || m->mp_state == KVM_MP_STATE_SIPI_RECEIVED)) {
+        return -EINVAL; /* SMM holds INIT and SIPI back */
     }
     for (unsigned i = 0; i < ARRAY_LEN(mp_to_kvm); i++) {
         if (mp_to_kvm[i] != m->mp_state) {

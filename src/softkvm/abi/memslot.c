@@ -30,10 +30,14 @@ int abi_slots_init(struct abi_vm *vm)
 {
     pthread_mutex_init(&vm->slots_lock, NULL);
     struct sk_memmap *map = calloc(1, sizeof(*map));
-    if (map == NULL) {
+    struct sk_memmap *smm = calloc(1, sizeof(*smm));
+    if (map == NULL || smm == NULL) {
+        free(map);
+        free(smm);
         return -ENOMEM;
     }
     atomic_store_explicit(&vm->sk.memmap, map, memory_order_release);
+    atomic_store_explicit(&vm->sk.memmap_smm, smm, memory_order_release);
     return 0;
 }
 
@@ -47,6 +51,7 @@ static void slot_free(struct abi_slot *s)
 void abi_slots_free(struct abi_vm *vm)
 {
     free(atomic_load_explicit(&vm->sk.memmap, memory_order_relaxed));
+    free(atomic_load_explicit(&vm->sk.memmap_smm, memory_order_relaxed));
     for (unsigned as = 0; as < 2; as++) {
         for (unsigned i = 0; i < ABI_MAX_SLOTS; i++) {
             slot_free(&vm->slot[as][i]);
@@ -106,19 +111,20 @@ static void ring_push(struct sk_vcpu *c, struct sk_slot *s, uint64_t page)
     }
 }
 
-/* With slots_lock: a new map from vm->slot. The old one is freed after the vCPUs have let go. */
-static int slots_publish(struct abi_vm *vm)
+/* With slots_lock: a new map from vm->slot[as]. The old one is freed after the vCPUs have let go.
+ */
+static int slots_publish(struct abi_vm *vm, unsigned as)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < ABI_MAX_SLOTS; i++) {
-        n += vm->slot[0][i].used ? 1 : 0;
+        n += vm->slot[as][i].used ? 1 : 0;
     }
     struct sk_memmap *map = calloc(1, sizeof(*map) + n * sizeof(map->slot[0]));
     if (map == NULL) {
         return -ENOMEM;
     }
     for (unsigned i = 0; i < ABI_MAX_SLOTS; i++) {
-        const struct abi_slot *s = &vm->slot[0][i];
+        const struct abi_slot *s = &vm->slot[as][i];
         if (!s->used) {
             continue;
         }
@@ -128,14 +134,15 @@ static int slots_publish(struct abi_vm *vm)
             .host = (uint8_t *)s->user,
             .flags = ((s->flags & KVM_MEM_READONLY) != 0 ? (uint32_t)SK_SLOT_READONLY : 0u) |
                      (s->dirty != NULL ? (uint32_t)SK_SLOT_LOG : 0u),
-            .id = SLOT_ID(0, i),
+            .id = SLOT_ID(as, i),
             .dirty = s->dirty,
             .seen = {s->seen[0], s->seen[1]},
             .on_dirty = vm->dirty_ring_size != 0 ? ring_push : NULL,
         };
     }
     qsort(map->slot, map->n, sizeof(map->slot[0]), by_gpa);
-    struct sk_memmap *old = atomic_exchange_explicit(&vm->sk.memmap, map, memory_order_acq_rel);
+    struct sk_memmap *old = atomic_exchange_explicit(as == 0 ? &vm->sk.memmap : &vm->sk.memmap_smm,
+                                                     map, memory_order_acq_rel);
     abi_slots_sync(vm);
     free(old);
     return 0;
@@ -186,14 +193,14 @@ static int dirty_new(struct abi_vm *vm, uint64_t size, _Atomic uint64_t **ret)
     return 0;
 }
 
-static int region_delete(struct abi_vm *vm, struct abi_slot *s)
+static int region_delete(struct abi_vm *vm, unsigned as, struct abi_slot *s)
 {
     if (!s->used) {
         return -EINVAL;
     }
     struct abi_slot old = *s;
     *s = (struct abi_slot){ 0 };
-    int rc = slots_publish(vm);
+    int rc = slots_publish(vm, as);
     if (rc < 0) {
         *s = old;
         return rc;
@@ -219,7 +226,7 @@ static int region_set(struct abi_vm *vm, const struct kvm_userspace_memory_regio
     unsigned id = r->slot & 0xffff;
     struct abi_slot *s = &vm->slot[as][id];
     if (r->memory_size == 0) {
-        return region_delete(vm, s);
+        return region_delete(vm, as, s);
     }
     /* A slot may move, and change its flags; not its size, its memory or READONLY. */
     if (s->used && (s->size != r->memory_size || s->user != r->userspace_addr ||
@@ -245,7 +252,7 @@ static int region_set(struct abi_vm *vm, const struct kvm_userspace_memory_regio
     }
     if (rc == 0) {
         *s = fresh;
-        rc = slots_publish(vm);
+        rc = slots_publish(vm, as);
     }
     if (rc < 0) {
         *s = old;

@@ -134,7 +134,7 @@ void sk_lapic_send_ipi(struct sk_lapic *l, uint32_t icr_low, uint32_t dest)
         return;
     }
     if (shorthand == SHORTHAND_SELF) {
-        if (m.mode == SK_DM_FIXED) {
+        if (m.mode != SK_DM_INIT && m.mode != SK_DM_SIPI) { /* others than fixed: as under KVM */
             (void)lapic_accept(l, &m);
         }
         return;

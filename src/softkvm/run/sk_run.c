@@ -9,6 +9,7 @@
 #include "softkvm/x86/flags.h"
 #include "softkvm/x86/pio.h"
 #include "softkvm/x86/seg.h"
+#include "softkvm/x86/smm.h"
 
 enum { JB_RAISE = 1, JB_LEAVE = 2 };
 enum { SHADOW = SK_SPECIAL_SHADOW_STI | SK_SPECIAL_SHADOW_SS };
@@ -114,7 +115,8 @@ static void run_sipi(struct sk_vcpu *c)
 static void run_event(struct sk_vcpu *c, enum sk_event_kind kind, uint8_t vec)
 {
     c->mp_state = SK_MP_RUNNABLE;
-    sk_blocks_epoch(c); /* whatever the event announces may have rewritten code */
+    c->insn_rip = c->r[SK_RIP]; /* where a fault of the delivery goes back to */
+    sk_blocks_epoch(c);         /* whatever the event announces may have rewritten code */
     sk_deliver(c, kind, vec, false, 0, c->r[SK_RIP]);
 }
 
@@ -122,6 +124,24 @@ static void run_event(struct sk_vcpu *c, enum sk_event_kind kind, uint8_t vec)
 static bool run_events_blocked(const struct sk_vcpu *c)
 {
     return c->guest_debug & 0x100000;
+}
+
+/* An SMI that waits, if it can be taken: behind what was begun, and not inside of SMM. */
+static bool run_smi(struct sk_vcpu *c)
+{
+    if (c->in_smm) {
+        return false; /* RSM comes back to it */
+    }
+    if ((c->special & SHADOW) || run_events_blocked(c) || c->nmi_injected ||
+        (c->intr_injected && (c->eflags & SK_FL_IF))) {
+        sk_poll_set(c, SK_POLL_SMI); /* the next instruction comes back to it */
+        return false;
+    }
+    c->smi_pending = false;
+    c->mp_state = SK_MP_RUNNABLE;
+    c->insn_rip = c->r[SK_RIP];
+    sk_smm_enter(c);
+    return true;
 }
 
 static bool run_nmi(struct sk_vcpu *c)
@@ -174,6 +194,25 @@ static bool run_intr(struct sk_vcpu *c)
     return true;
 }
 
+/* SMI, INIT and SIPI out of the poll word. True: nothing else counts after an INIT. */
+static bool run_signals(struct sk_vcpu *c, uint32_t p)
+{
+    if (p & SK_POLL_SMI) {
+        c->smi_pending = true;
+    }
+    if ((p & SK_POLL_INIT) && c->in_smm) {
+        c->init_latched = true; /* and a SIPI finds nobody who waits for one */
+    } else if (p & SK_POLL_INIT) {
+        run_init(c);
+        sk_poll_set(c, p & SK_POLL_SIPI);
+        return true;
+    }
+    if (p & SK_POLL_SIPI) {
+        run_sipi(c);
+    }
+    return false;
+}
+
 /* Looks at the poll word. True: leave sk_run(). */
 static bool run_poll(struct sk_vcpu *c)
 {
@@ -190,15 +229,12 @@ static bool run_poll(struct sk_vcpu *c)
         c->exit.kind = SK_EXIT_INTR;
         return true;
     }
-    if (p & SK_POLL_INIT) {
-        sk_poll_set(c, p & SK_POLL_SIPI);
-        run_init(c);
+    if (run_signals(c, p) || c->mp_state == SK_MP_UNINITIALIZED ||
+        c->mp_state == SK_MP_INIT_RECEIVED) {
         return false;
     }
-    if (p & SK_POLL_SIPI) {
-        run_sipi(c);
-    }
-    if (c->mp_state == SK_MP_UNINITIALIZED || c->mp_state == SK_MP_INIT_RECEIVED) {
+    if (c->smi_pending && run_smi(c)) {
+        sk_poll_set(c, p & (SK_POLL_NMI | SK_POLL_INTR));
         return false;
     }
     if ((p & SK_POLL_NMI) && run_nmi(c)) {
@@ -338,11 +374,8 @@ void sk_settle_events(struct sk_vcpu *c)
 {
     uint32_t p = atomic_fetch_and(&c->poll, ~(uint32_t)(SK_POLL_INIT | SK_POLL_SIPI));
 
-    if (p & SK_POLL_INIT) {
-        run_init(c);
-    }
-    if (p & SK_POLL_SIPI) {
-        run_sipi(c);
+    if (run_signals(c, p)) {
+        (void)run_signals(c, atomic_fetch_and(&c->poll, ~(uint32_t)SK_POLL_SIPI) & SK_POLL_SIPI);
     }
     if (!c->exc_pending && (c->special & SK_SPECIAL_DB)) {
         run_raise_db(c, c->db_pending);

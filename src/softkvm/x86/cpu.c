@@ -83,6 +83,7 @@ static void reset_power_on(struct sk_vcpu *c)
     c->ucode_rev = UINT64_C(0x100000000);
     (void)sk_msr_feature(0x10a, &c->arch_cap); /* IA32_ARCH_CAPABILITIES: always there */
     c->smbase = 0x30000;
+    c->smi_count = 0;
     c->power_ctl = c->misc_features = 0;
     c->platform_info = BIT64(31); /* CPUID faulting */
     c->mcg_status = 0;
@@ -108,6 +109,7 @@ void sk_vcpu_reset(struct sk_vcpu *c, bool init)
     c->special = 0;
     c->exc_pending = c->exc_injected = c->delivering = false;
     c->intr_injected = c->nmi_injected = c->nmi_masked = false;
+    c->in_smm = c->smm_inside_nmi = c->smi_pending = c->init_latched = false;
     atomic_store_explicit(&c->ev_nmi, 0, memory_order_relaxed);
     c->pio_pending = false;
     c->msr_len = 0;

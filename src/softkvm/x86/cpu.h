@@ -377,7 +377,7 @@ struct sk_vcpu {
     uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t tsc_aux, tsc_adjust, pat, misc_enable, apic_base, debugctl, feature_control;
-    uint64_t spec_ctrl, xss, smbase, ucode_rev, arch_cap, power_ctl;
+    uint64_t spec_ctrl, xss, smbase, smi_count, ucode_rev, arch_cap, power_ctl;
     uint64_t platform_info, misc_features; /* CPUID faulting: SDM 3B (2023-12) §19.15 table */
     uint64_t mcg_cap, mcg_status, mcg_ctl, mc_bank[32][4];
     struct sk_mtrr mtrr;
@@ -397,7 +397,9 @@ struct sk_vcpu {
     uint8_t intr_vec;
     bool nmi_masked, nmi_injected;
     bool in_smm;
-    bool init_pending_latched;
+    bool smm_inside_nmi; /* NMIs were masked before SMM masked them */
+    bool smi_pending;    /* taken from the poll word, not entered yet */
+    bool init_latched;   /* INIT came in SMM: it is taken after RSM */
     enum sk_mp_state mp_state;
     _Atomic uint32_t ev_nmi;  /* pending count, at most 2 */
     _Atomic uint32_t ev_sipi; /* vector */
@@ -475,7 +477,8 @@ struct sk_vm_ops {
 };
 
 struct sk_vm {
-    _Atomic(struct sk_memmap *) memmap; /* phys.h */
+    _Atomic(struct sk_memmap *) memmap;     /* phys.h */
+    _Atomic(struct sk_memmap *) memmap_smm; /* what a vCPU in SMM sees; NULL: the same */
     const struct sk_vm_ops *ops;
     void *opaque;               /* the object of the layer above */
     struct sk_irqchip *irqchip; /* NULL: the client emulates the interrupt controllers */

@@ -10,6 +10,7 @@ enum {
     MSR_TSC = 0x10,
     MSR_APIC_BASE = 0x1b,
     MSR_TSC_ADJUST = 0x3b,
+    MSR_SMBASE = 0x9e,
     MSR_PLATFORM_INFO = 0xce,
     MSR_MTRR_CAP = 0xfe,
     MSR_ARCH_CAP = 0x10a,
@@ -191,6 +192,9 @@ static int msr_read_special(struct sk_vcpu *c, uint32_t index, uint64_t *ret, bo
     case MSR_GS_BASE:
         *ret = c->seg[SK_GS].base;
         return -!msr_has(c, SK_F_LM, host);
+    case MSR_SMBASE: /* of the guest's, SMM or not: it exists for the client alone */
+        *ret = c->smbase;
+        return !host;
     case MSR_PLATFORM_INFO:
         *ret = c->platform_info;
         return !host && atomic_load_explicit(&c->vm->platform_info_hidden, memory_order_relaxed);
@@ -320,6 +324,11 @@ static int msr_write_special(struct sk_vcpu *c, uint32_t index, uint64_t v, bool
             return 0;
         }
         return !sk_efer_write(c, v);
+    case MSR_SMBASE:
+        if (host) {
+            c->smbase = v;
+        }
+        return !host;
     case MSR_PLATFORM_INFO:
         return msr_write_platform_info(c, v, host);
     case MSR_MISC_FEATURES:
@@ -431,7 +440,8 @@ unsigned sk_msr_list(uint32_t *ret, unsigned max)
 {
     static const uint32_t special[] = { MSR_TSC,           MSR_APIC_BASE,     MSR_TSC_ADJUST,
                                         MSR_PAT,           MSR_MTRR_DEF,      MSR_ARCH_CAP,
-                                        MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MISC_ENABLE };
+                                        MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MISC_ENABLE,
+                                        MSR_SMBASE };
     unsigned n = 0;
 
     for (unsigned i = 0; i < ARRAY_LEN(special); i++, n++) {

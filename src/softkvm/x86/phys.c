@@ -11,9 +11,17 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+static struct sk_memmap *phys_map(const struct sk_vcpu *c)
+{
+    struct sk_memmap *m =
+        c->in_smm ? atomic_load_explicit(&c->vm->memmap_smm, memory_order_acquire) : NULL;
+
+    return m ? m : atomic_load_explicit(&c->vm->memmap, memory_order_acquire);
+}
+
 struct sk_slot *sk_phys_slot(struct sk_vcpu *c, uint64_t gpa)
 {
-    struct sk_memmap *m = atomic_load_explicit(&c->vm->memmap, memory_order_acquire);
+    struct sk_memmap *m = phys_map(c);
     unsigned lo = 0, hi;
 
     if (!m || m->n == 0) {

@@ -5,6 +5,8 @@
  * vCPUs, waits until the bit is gone or the vCPU is outside sk_run(), and only then frees
  * the old one.
  *
+ * There are two of them, as KVM has two address spaces: a vCPU in SMM sees vm->memmap_smm.
+ *
  * An address in no slot is device memory; so is a write to a read-only slot (KVM api.rst 4.35).
  */
 #ifndef SOFTKVM_X86_PHYS_H

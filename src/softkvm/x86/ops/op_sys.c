@@ -11,6 +11,7 @@
 #include "softkvm/x86/msr.h"
 #include "softkvm/x86/ops/ops.h"
 #include "softkvm/x86/seg.h"
+#include "softkvm/x86/smm.h"
 #include "softkvm/x86/tsc.h"
 
 static void need_cpl0(struct sk_vcpu *c)
@@ -803,11 +804,13 @@ OP(op_vmcall)
 }
 SK_HANDLER1(vmcall, op_vmcall);
 
-/* Leaving system management mode, which is never entered. */
 OP(op_rsm)
 {
     (void)in;
-    sk_ud(c);
+    if (!c->in_smm) {
+        sk_ud(c);
+    }
+    sk_smm_leave(c);
 }
 SK_HANDLER1(rsm, op_rsm);
 

@@ -31,6 +31,13 @@
 #define WR_32(n, v) (c->r[n] = (uint32_t)(v))
 #define WR_64(n, v) (c->r[n] = (v))
 
+/* At any address: the guest's operands need not be aligned. */
+typedef uint8_t sk_any8;
+typedef uint16_t sk_any16 __attribute__((aligned(1)));
+typedef uint32_t sk_any32 __attribute__((aligned(1)));
+typedef uint64_t sk_any64 __attribute__((aligned(1)));
+#define T_ANY_(S) sk_any##S
+
 #define LD_(S)     sk_ld##S(c, in)
 #define ST_M(S, v) sk_st##S(c, in, v)
 
@@ -72,7 +79,7 @@
  * border), on a copy that is written back. */
 #define WITH_MEM(S, CODE)                                                                          \
     do {                                                                                           \
-        T_(S) *p = sk_rmw(c, in, S / 8);                                                           \
+        T_ANY_(S) *p = sk_rmw(c, in, S / 8);                                                       \
         if (LIKELY(p)) {                                                                           \
             CODE;                                                                                  \
         } else {                                                                                   \
