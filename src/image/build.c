@@ -318,6 +318,7 @@ int build_run(struct store *s, const struct build_opts *opts, struct store_image
         rc = store_add(s, &b.tmp, &image, opts->ref, build_hashed, &b, err);
     }
     store_tmp_free(&b.tmp);
+    free(b.base_packages);
     free(b.packages);
     free(b.agent);
     if (rc < 0) {

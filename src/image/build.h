@@ -9,7 +9,8 @@
  * same bytes: UUIDs come from the recipe, times from the epoch, order from the archive.
  *
  * build.c has the phases, build_plan.c what the recipe means, build_files.c our files in the image,
- * build_debian.c mmdebstrap with its package cache. One thread a build; any number of processes.
+ * build_base.c what images have in common, build_debian.c mmdebstrap with its package cache. One
+ * thread a build; any number of processes.
  */
 #ifndef IMAGE_BUILD_H
 #define IMAGE_BUILD_H

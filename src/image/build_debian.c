@@ -42,15 +42,9 @@ static bool debian_host_uri(const char *targets, const char *label, char *uri, s
     return false;
 }
 
-struct debian_sources {
-    char mirror[512];
-    char security[512];
-    char proxy[600]; /* "http_proxy=URL", or "" */
-};
-
 /* What apt on this machine is configured with; a machine without apt has mmdebstrap's needs unmet
  * anyway, so a failure here only means Debian's own host. */
-static void debian_ask_host(const struct build *b, struct debian_sources *s)
+static void debian_ask_host(struct build *b, char *mirror, char *security, size_t len)
 {
     const char *targets[] = {
         "apt-get", "indextargets", "--format", "$(LABEL)\t$(REPO_URI)", "Created-By: Packages", NULL
@@ -59,34 +53,41 @@ static void debian_ask_host(const struct build *b, struct debian_sources *s)
     struct err ignored = ERR_INIT;
     CLEANUP_FREE char *text = NULL;
     CLEANUP_FREE char *config = NULL;
-    (void)snprintf(s->mirror, sizeof(s->mirror), "%s", DEBIAN_MIRROR);
-    (void)snprintf(s->security, sizeof(s->security), "%s", DEBIAN_SECURITY);
+    (void)snprintf(mirror, len, "%s", DEBIAN_MIRROR);
+    (void)snprintf(security, len, "%s", DEBIAN_SECURITY);
     if (child_output(&(struct child_opts){ .argv = targets, .stop = b->opts->stop },
                      DEBIAN_MAX_TEXT, &text, &ignored) == 0) {
-        (void)debian_host_uri(text, "Debian", s->mirror, sizeof(s->mirror));
-        (void)debian_host_uri(text, "Debian-Security", s->security, sizeof(s->security));
+        (void)debian_host_uri(text, "Debian", mirror, len);
+        (void)debian_host_uri(text, "Debian-Security", security, len);
     }
-    s->proxy[0] = '\0';
     if (child_output(&(struct child_opts){ .argv = proxy, .stop = b->opts->stop }, DEBIAN_MAX_TEXT,
                      &config, &ignored) == 0 &&
         strncmp(config, "P='", 3) == 0) {
-        (void)snprintf(s->proxy, sizeof(s->proxy), "http_proxy=%.*s",
+        (void)snprintf(b->proxy, sizeof(b->proxy), "http_proxy=%.*s",
                        (int)strcspn(config + 3, "'\n"), config + 3);
     }
 }
 
-static int debian_write_sources(const struct build *b, const struct debian_sources *s,
-                                const char *path, struct err *err)
+/* The lines of sources.list, kept and written into a file of our folder. */
+static int debian_sources(struct build *b, struct err *err)
 {
     const char *suite = recipe_suite_of(b->recipe->suite);
-    const char *mirror = b->opts->mirror != NULL ? b->opts->mirror : s->mirror;
-    FILE *f = fopen(path, "we");
-    bool ok = f != NULL && fprintf(f, "deb %s %s main\n", mirror, suite) > 0;
-    if (ok && b->opts->mirror == NULL && strcmp(suite, "sid") != 0 &&
-        strcmp(suite, "unstable") != 0) {
-        ok = fprintf(f, "deb %s %s-updates main\ndeb %s %s-security main\n", mirror, suite,
-                     s->security, suite) > 0;
+    char path[STORE_PATH_MAX + 32];
+    char mirror[512];
+    char security[512];
+    bool rolling = strcmp(suite, "sid") == 0 || strcmp(suite, "unstable") == 0;
+    debian_ask_host(b, mirror, security, sizeof(mirror));
+    if (b->opts->mirror != NULL || rolling) {
+        (void)snprintf(b->sources, sizeof(b->sources), "deb %s %s main\n",
+                       b->opts->mirror != NULL ? b->opts->mirror : mirror, suite);
+    } else {
+        (void)snprintf(b->sources, sizeof(b->sources),
+                       "deb %s %s main\ndeb %s %s-updates main\ndeb %s %s-security main\n", mirror,
+                       suite, mirror, suite, security, suite);
     }
+    (void)snprintf(path, sizeof(path), "%s/sources.list", b->tmp.path);
+    FILE *f = fopen(path, "we");
+    bool ok = f != NULL && fputs(b->sources, f) >= 0;
     if (f != NULL && fclose(f) != 0) {
         ok = false;
     }
@@ -161,6 +162,9 @@ static const struct {
     PHASE("I: installing essential packages", "installing the base system"),
     PHASE("I: installing remaining packages", "installing packages"),
     PHASE("I: running --customize-hook", "setting up the system"),
+    PHASE("I: running --customize-hook in shell: sh -c 'APT_CONFIG", "installing packages"),
+    PHASE("I: cleaning apt cache", "keeping the base system"),
+    PHASE("I: running --setup-hook in shell: sh -c 'tar ", "unpacking the base system"),
     PHASE("I: cleaning package lists", "writing the file system"),
 };
 
@@ -219,9 +223,13 @@ static int debian_explain(const struct build *b, struct err *err)
                          gettext(b->cause), b->cause_line);
 }
 
+/* apt's answer to whether a base has the packages of today. */
+#define DEBIAN_STALE "posada: the base has old packages"
+
 static void debian_line(void *opaque, const char *line)
 {
     struct build *b = opaque;
+    b->stale = b->stale || strcmp(line, DEBIAN_STALE) == 0;
     debian_note_cause(b, line);
     for (size_t i = 0; i < ARRAY_LEN(debian_phases); i++) {
         if (strncmp(line, debian_phases[i].text, strlen(debian_phases[i].text)) == 0) {
@@ -230,49 +238,19 @@ static void debian_line(void *opaque, const char *line)
     }
 }
 
-/* No manual pages, translations and documentation. As options of dpkg these rules would put a
- * filter in Python behind each package of the base system, so they come once that is unpacked. */
-static const char debian_exclude[] =
-    "--extract-hook=d=\"$1\"/usr/share; "
-    "printf 'path-exclude=/usr/share/%s/*\\n' doc man locale info "
-    ">\"$1\"/etc/dpkg/dpkg.cfg.d/posada && "
-    "echo 'path-include=/usr/share/doc/*/copyright' >>\"$1\"/etc/dpkg/dpkg.cfg.d/posada && "
-    "rm -rf \"$d\"/man/* \"$d\"/locale/* \"$d\"/info/* && "
-    "find \"$d\"/doc ! -type d ! -name copyright -delete && "
-    "find \"$d\"/doc -mindepth 1 -type d -empty -delete";
-
-/* Asks apt, once it has the lists, whether it can install the recipe's own packages: the answer
- * would come minutes later otherwise. */
-static const char debian_ask[] = "--extract-hook=APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" "
-                                 "apt-get -qq --simulate --no-install-recommends install ";
-
-/* The recipe's packages with spaces between, behind debian_ask; "--extract-hook=true" for none:
- * mmdebstrap starts a word without a shell's characters as a program, which ":" is not. */
-static void debian_ask_for(const struct build *b, char *buf, size_t len)
+int build_mmdebstrap(struct build *b, const char *const *args, const char *target,
+                     const char *input, struct child **ret_child, struct err *err)
 {
-    char *const *names = b->recipe->packages.items;
-    size_t n = (size_t)snprintf(buf, len, "%s",
-                                b->recipe->packages.count > 0 ? debian_ask : "--extract-hook=true");
-    for (size_t i = 0; i < b->recipe->packages.count && n + strlen(names[i]) + 16 < len; i++) {
-        n += (size_t)snprintf(buf + n, len - n, "%s ", names[i]);
-    }
-    if (b->recipe->packages.count > 0) {
-        (void)snprintf(buf + n, len - n, ">/dev/null");
-    }
-}
-
-static int debian_start(struct build *b, const struct debian_sources *sources, struct child **ret,
-                        struct err *err)
-{
+    bool i386 = strcmp(b->recipe->arch, "i386") == 0;
     char in[2 * STORE_PATH_MAX + 400];
     char out[2 * STORE_PATH_MAX + 400];
-    char overlay[STORE_PATH_MAX + 400];
-    char include[8192];
-    char ask[8192];
     char list[STORE_PATH_MAX + 32];
     char epoch[64];
     char tmpdir[STORE_PATH_MAX + 32];
-    bool i386 = strcmp(b->recipe->arch, "i386") == 0;
+    const char *argv[32] = { "mmdebstrap", "--format=tar",
+                             i386 ? "--architectures=i386,amd64" : "--architectures=amd64",
+                             "--dpkgopt=force-unsafe-io" };
+    size_t n = 4;
     /* The hooks sync-in and sync-out would carry all packages through tar, there and back. */
     (void)snprintf(in, sizeof(in),
                    "--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives && "
@@ -281,59 +259,92 @@ static int debian_start(struct build *b, const struct debian_sources *sources, s
                    b->tmp.path, b->tmp.path);
     (void)snprintf(out, sizeof(out),
                    "--customize-hook=cd \"$1\"/var/cache/apt/archives && for f in *.deb; do "
-                   "test -e '%s/debs-in/'\"$f\" || cp \"$f\" '%s/debs-out/'; done",
+                   "test -e '%s/debs-in/'\"$f\" || test ! -e \"$f\" || cp \"$f\" '%s/debs-out/'; "
+                   "done",
                    b->tmp.path, b->tmp.path);
-    (void)snprintf(overlay, sizeof(overlay), "--customize-hook=tar-in '%s/overlay.tar' /",
-                   b->tmp.path);
     (void)snprintf(list, sizeof(list), "%s/sources.list", b->tmp.path);
-    (void)snprintf(include, sizeof(include), "--include=%s", b->packages);
-    debian_ask_for(b, ask, sizeof(ask));
     (void)snprintf(epoch, sizeof(epoch), "SOURCE_DATE_EPOCH=%" PRId64, b->opts->epoch);
     /* Under root the work may be in our folder, where a later sweep finds what a kill left. */
     (void)snprintf(tmpdir, sizeof(tmpdir), "TMPDIR=%s", geteuid() == 0 ? b->tmp.path : "/tmp");
-    const char *argv[] = {
-        "mmdebstrap",
-        "--variant=minbase",
-        "--format=tar",
-        include,
-        i386 ? "--architectures=i386,amd64" : "--architectures=amd64",
-        "--dpkgopt=force-unsafe-io",
-        in,
-        ask,
-        debian_exclude,
-        "--skip=essential/unlink",
-        out,
-        overlay,
-        "--customize-hook=chroot \"$1\" /bin/sh /posada-setup",
-        recipe_suite_of(b->recipe->suite),
-        "-",
-        list,
-        NULL,
-    };
-    const char *env[] = { epoch, tmpdir, sources->proxy[0] != '\0' ? sources->proxy : NULL, NULL };
+    for (const char *const *a = args; *a != NULL && n < ARRAY_LEN(argv) - 6; a++) {
+        argv[n++] = *a;
+    }
+    const char *last[] = { in, out, recipe_suite_of(b->recipe->suite), target, list };
+    for (size_t i = 0; i < ARRAY_LEN(last); i++) {
+        argv[n++] = last[i];
+    }
+    const char *env[] = { epoch, tmpdir, b->proxy[0] != '\0' ? b->proxy : NULL, NULL };
     struct child_opts o = { .argv = argv,
                             .env = env,
+                            .input = input,
+                            .private_mounts = geteuid() == 0,
                             .package = "mmdebstrap",
                             .stop = b->opts->stop,
                             .line = debian_line,
                             .tick = debian_tick,
                             .opaque = b };
-    if (strlen(b->packages) + 16 > sizeof(include)) {
-        return err_set(err, -E2BIG, "the recipe has too many packages");
+    return child_start(&o, ret_child, err);
+}
+
+int build_mmdebstrap_end(struct build *b, struct child *take_child, int rc, struct err *err)
+{
+    struct err end = ERR_INIT;
+    /* A stream that broke off has its cause in the program, which has ended then. */
+    int finish = child_finish(take_child, rc == -EINTR || rc == -ENOSPC, &end);
+    if (finish < 0 && rc != -EINTR && rc != -ENOSPC) {
+        *err = end;
+        rc = finish == -EINTR ? finish : debian_explain(b, err);
     }
-    return child_start(&o, ret, err);
+    return rc;
+}
+
+/* The image's own part: on top of the base, in a fresh copy of it. */
+static int debian_system(struct build *b, struct rootfs *fs, struct err *err)
+{
+    char overlay[STORE_PATH_MAX + 400];
+    char install[8192];
+    struct child *child = NULL;
+    const char *args[] = {
+        "--variant=custom",
+        "--setup-hook=tar --extract --numeric-owner --xattrs --xattrs-include='*' "
+        "--exclude='./dev/*' --directory=\"$1\"",
+        "--customize-hook=if APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get -qq --simulate "
+        "dist-upgrade | grep -qE '^(Inst|Remv) '; then echo '" DEBIAN_STALE "' >&2; exit 1; fi",
+        "--customize-hook=r=\"$1\"/run/systemd/resolve; mkdir -p \"$r\" && "
+        "cp /etc/resolv.conf \"$r\"/stub-resolv.conf",
+        install,
+        overlay,
+        "--customize-hook=chroot \"$1\" /bin/sh /posada-setup",
+        NULL,
+    };
+    /* None: an option that is there anyway. */
+    (void)snprintf(install, sizeof(install), "--format=tar");
+    if (b->packages[0] != '\0') {
+        (void)snprintf(install, sizeof(install),
+                       "--customize-hook=APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" "
+                       "apt-get --yes -o Dir::Bin::dpkg=env -o DPkg::Options::=--unset=TMPDIR "
+                       "-o DPkg::Options::=dpkg -o DPkg::Chroot-Directory=\"$1\" install %s",
+                       b->packages);
+    }
+    (void)snprintf(overlay, sizeof(overlay), "--customize-hook=tar-in '%s/overlay.tar' /",
+                   b->tmp.path);
+    int rc = build_mmdebstrap(b, args, "-", b->base, &child, err);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = build_fill(b, child, NULL, fs, err);
+    return build_mmdebstrap_end(b, child, rc, err);
 }
 
 int build_debian(struct build *b, const struct tarball_files *early, struct rootfs *fs,
                  struct err *err)
 {
-    struct debian_sources sources;
-    struct child *child = NULL;
     char path[STORE_PATH_MAX + 32];
+    if (strlen(b->packages) > 3500) {
+        return err_set(err, -E2BIG, "the recipe has too many packages");
+    }
     build_phase(b, "preparing");
-    debian_ask_host(b, &sources);
-    (void)snprintf(path, sizeof(path), "%s/sources.list", b->tmp.path);
-    int rc = debian_write_sources(b, &sources, path, err);
+    int rc = debian_sources(b, err);
     (void)snprintf(path, sizeof(path), "%s/overlay.tar", b->tmp.path);
     rc = rc < 0 ? rc : tarball_files_tar(early, b->opts->epoch, path, err);
     (void)snprintf(path, sizeof(path), "%s/debs-out", b->tmp.path);
@@ -342,17 +353,13 @@ int build_debian(struct build *b, const struct tarball_files *early, struct root
     }
     (void)snprintf(path, sizeof(path), "%s/debs-in", b->tmp.path);
     rc = rc < 0 ? rc : debian_cache_out(b, path, err);
-    rc = rc < 0 ? rc : debian_start(b, &sources, &child, err);
-    if (rc < 0) {
-        return rc;
-    }
-    rc = build_fill(b, child, NULL, fs, err);
-    struct err end = ERR_INIT;
-    /* A stream that broke off has its cause in the program, which has ended then. */
-    int finish = child_finish(child, rc == -EINTR || rc == -ENOSPC, &end);
-    if (finish < 0 && rc != -EINTR && rc != -ENOSPC) {
-        *err = end;
-        rc = finish == -EINTR ? finish : debian_explain(b, err);
+    rc = rc < 0 ? rc : build_base(b, err);
+    rc = rc < 0 ? rc : debian_system(b, fs, err);
+    if (rc < 0 && b->stale) {
+        err_clear(err);
+        build_base_drop(b);
+        rc = build_base(b, err);
+        rc = rc < 0 ? rc : debian_system(b, fs, err);
     }
     if (rc == 0) {
         (void)snprintf(path, sizeof(path), "%s/debs-out", b->tmp.path);

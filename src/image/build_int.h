@@ -19,7 +19,13 @@ struct build {
     struct gpt_uuids uuids;
     uint32_t fat_id;
     char hostname[STORE_NAME_MAX + 1];
-    char *packages; /* "a,b,c" */
+    char *base_packages; /* "a,b,c" */
+    char *packages;      /* those on top: "a b c", or "" */
+    /* Where packages come from, and the base (build_debian.c, build_base.c). */
+    char sources[2048]; /* sources.list */
+    char proxy[600];    /* "http_proxy=URL", or "" */
+    char base[STORE_PATH_MAX + 32];
+    bool stale; /* the base has packages that are not the newest any more */
     /* Of the kernel that was found. */
     char version[128];
     char *agent; /* the program */
@@ -28,7 +34,6 @@ struct build {
     const char *cause;
     char cause_line[256];
     bool cause_closing;
-    uint64_t fill_total; /* bytes that the file system will have, as far as known */
 };
 
 MUST_USE int build_plan(struct build *b, struct err *err);
@@ -36,6 +41,19 @@ MUST_USE int build_plan(struct build *b, struct err *err);
 /* Files that commands of the recipe may see and change; and those that are put in at the end. */
 MUST_USE int build_files(struct build *b, struct tarball_files *early, struct tarball_files *late,
                          struct err *err);
+
+/* Makes b->base, of what the store keeps or anew. */
+MUST_USE int build_base(struct build *b, struct err *err);
+/* Neither we nor the store have that base any more. */
+void build_base_drop(struct build *b);
+
+/* Starts mmdebstrap with `args` (NULL-terminated) beside those that it always gets. `target`: where
+ * the tar archive goes, "-" for the child's output. `input` may be NULL. */
+MUST_USE int build_mmdebstrap(struct build *b, const char *const *args, const char *target,
+                              const char *input, struct child **ret_child, struct err *err);
+/* Waits for it; `rc` is how reading its output ended, and 0 or the cause is the result. */
+MUST_USE int build_mmdebstrap_end(struct build *b, struct child *take_child, int rc,
+                                  struct err *err);
 
 /* Fills the root from packages. */
 MUST_USE int build_debian(struct build *b, const struct tarball_files *early, struct rootfs *fs,

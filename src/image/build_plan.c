@@ -74,19 +74,20 @@ static void plan_packages_text(struct build *b)
     char *const *more = b->recipe->packages.items;
     bool i386 = strcmp(b->recipe->arch, "i386") == 0;
     size_t len = 0;
-    FILE *out = open_memstream(&b->packages, &len);
-    if (out == NULL) {
+    FILE *base = open_memstream(&b->base_packages, &len);
+    FILE *own = open_memstream(&b->packages, &len);
+    if (base == NULL || own == NULL) {
         abort();
     }
-    fprintf(out, "linux-image-cloud-amd64%s,tiny-initramfs", i386 ? ":amd64" : "");
+    fprintf(base, "linux-image-cloud-amd64%s,tiny-initramfs", i386 ? ":amd64" : "");
     for (size_t i = 0; i < ARRAY_LEN(plan_packages); i++) {
-        fprintf(out, ",%s", plan_packages[i]);
+        fprintf(base, ",%s", plan_packages[i]);
     }
+    fputs(b->opts->cloud_init != NULL ? "cloud-init " : "", own);
     for (size_t i = 0; i < b->recipe->packages.count; i++) {
-        fprintf(out, ",%s", more[i]);
+        fprintf(own, "%s ", more[i]);
     }
-    fputs(b->opts->cloud_init != NULL ? ",cloud-init" : "", out);
-    if (fclose(out) != 0) {
+    if (fclose(base) != 0 || fclose(own) != 0) {
         abort();
     }
 }

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -79,11 +81,15 @@ static void child_environment(const struct child_opts *o, char *path, size_t len
 static void child_exec(const struct child_opts *o, const int out[2], const int msg[2], int failed)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    /* Without the right to do so: then it cannot mount either. */
+    if (o->private_mounts && unshare(CLONE_NEWNS) == 0) {
+        (void)mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+    }
     if (o->stop != NULL) {
         (void)sigprocmask(SIG_SETMASK, &o->stop->before, NULL);
     }
-    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (null >= 0 && dup2(null, 0) >= 0 && dup2(out[1], 1) >= 0 && dup2(msg[1], 2) >= 0) {
+    int in = open(o->input != NULL ? o->input : "/dev/null", O_RDONLY | O_CLOEXEC);
+    if (in >= 0 && dup2(in, 0) >= 0 && dup2(out[1], 1) >= 0 && dup2(msg[1], 2) >= 0) {
         char path[4096];
         child_environment(o, path, sizeof(path));
         (void)execvp(o->argv[0], (char *const *)(uintptr_t)o->argv);

@@ -35,6 +35,8 @@ MUST_USE int child_stop_check(const struct child_stop *stop, struct err *err);
 struct child_opts {
     const char *const *argv; /* NULL-terminated; argv[0] is searched in PATH and the sbin folders */
     const char *const *env;  /* NULL, or "NAME=VALUE" on top of ours, NULL-terminated */
+    const char *input;       /* file for its standard input; NULL: none */
+    bool private_mounts;     /* what it mounts ends with it; as root only */
     const char *package;     /* the Debian package with the program, for the error */
     const struct child_stop *stop;                /* may be NULL */
     void (*line)(void *opaque, const char *line); /* a line of standard error; may be NULL */
@@ -44,7 +46,7 @@ struct child_opts {
 
 struct child;
 
-/* Starts a program with no input. -ENOENT: not installed. */
+/* Starts a program. -ENOENT: not installed. */
 MUST_USE int child_start(const struct child_opts *opts, struct child **ret_child, struct err *err);
 /* Bytes of its standard output: 1 to `len`, 0 at its end, -EINTR when a signal came. */
 MUST_USE ssize_t child_read(struct child *child, void *buf, size_t len, struct err *err);

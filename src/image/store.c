@@ -268,7 +268,7 @@ static int store_make_dirs(char *path, struct err *err)
 
 static int store_prepare(struct store *s, const char *dir, struct err *err)
 {
-    static const char *const subs[] = { "images", "tags", "vms", "tmp", "names", "debs" };
+    static const char *const subs[] = { "images", "tags", "vms", "tmp", "names", "debs", "bases" };
     char given[STORE_PATH_MAX - 512];
     int rc = 0;
     if (dir == NULL) {

@@ -9,6 +9,7 @@
  *     STORE/tmp/NAME/             somebody's work; flock on the folder while its owner lives
  *     STORE/names/REF             flock: one build of that reference at a time
  *     STORE/debs/                 packages downloaded before, with their digests
+ *     STORE/bases/                what all images of a suite have in common (build_base.c)
  *
  * Invariants: 1. A folder in images/ is complete: it is made in tmp/ and renamed. 2. An ID is the
  * digest of its content, so the same content is there once. 3. A folder in tmp/ whose flock is free
@@ -98,7 +99,8 @@ MUST_USE int store_tag(struct store *s, const char *ref, const char *id, struct 
 /* Takes a reference away, and the image when that was the last one (with an ID as `ref`: the image
  * with all its references). -EBUSY when a VM stands on it: the text names it. */
 MUST_USE int store_rm(struct store *s, const char *ref, struct err *err);
-/* Removes images without a reference that nobody uses and the kept packages; tells the bytes. */
+/* Removes images without a reference that nobody uses and the kept packages and bases; tells the
+ * bytes. */
 MUST_USE int store_prune(struct store *s, uint64_t *ret_bytes, struct err *err);
 
 /* Waits until nobody else builds `ref`; calls `waiting` once if it has to. A descriptor to close.

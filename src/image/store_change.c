@@ -289,8 +289,11 @@ int store_prune(struct store *s, uint64_t *ret_bytes, struct err *err)
         }
     }
     store_names_free(ids);
-    *ret_bytes += store_usage(store_path(s, path, "debs"));
-    store_remove_tree(path);
-    (void)mkdir(path, 0755); /* made again by the next who opens the store, too */
+    static const char *const kept[] = { "debs", "bases" };
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
+        *ret_bytes += store_usage(store_path(s, path, "%s", kept[i]));
+        store_remove_tree(path);
+        (void)mkdir(path, 0755); /* made again by the next who opens the store, too */
+    }
     return rc;
 }
