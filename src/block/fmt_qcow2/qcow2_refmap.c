@@ -170,6 +170,9 @@ static int qcow2_refmap_l1(struct qcow2_refmap *m, uint64_t offset, uint32_t siz
         return err_set(err, -ENOMEM, "out of memory");
     }
     qcow2_refmap_add(m, "level 1 table", offset, (uint64_t)size * 8);
+    /* What lies past the end has been reported, and reads as zeroes. */
+    uint64_t inside = q->file->size > offset ? (q->file->size - offset + 7) / 8 : 0;
+    size = (uint32_t)MIN((uint64_t)size, inside);
     for (uint32_t at = 0; at < size; at += QCOW2_REFMAP_PIECE) {
         uint32_t n = MIN(size - at, (uint32_t)QCOW2_REFMAP_PIECE);
         int rc = qcow2_refmap_spend(m, (uint64_t)n * 8, err);

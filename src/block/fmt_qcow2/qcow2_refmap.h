@@ -13,9 +13,9 @@
 /* Clusters in a window: 64 MiB of counts, and a multiple of what any refcount block covers. */
 #define QCOW2_REFMAP_WINDOW (UINT64_C(16) << 20)
 /* Bytes of tables that a check reads before it gives up: snapshots of snapshots of a hostile image
- * can refer to the same tables any number of times. 64 GiB is minutes of work, and the tables of a
- * 500 TiB disk at 64 KiB clusters. */
-#define QCOW2_REFMAP_MAX_WORK (64 * GIB)
+ * can refer to the same tables any number of times. 16 GiB is seconds of work, and the tables of a
+ * 128 TiB disk at 64 KiB clusters, or of a 2 TiB disk and 63 snapshots that are full. */
+#define QCOW2_REFMAP_MAX_WORK (16 * GIB)
 /* Findings that are put into words; the rest is only counted. */
 #define QCOW2_REFMAP_MAX_REPORTS 1000
 
