@@ -2,6 +2,7 @@
 /* posada image build RECIPE */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -238,21 +239,23 @@ static int adjust(const struct build_cmd *c, struct recipe *r, struct err *err)
     return rc < 0 ? rc : schema_check(&recipe_schema, r, err);
 }
 
-static int write_out(const struct build_cmd *c, struct store *s, const struct store_image *image,
-                     const char *ref, struct err *err)
+/* The file of --format: tried before minutes of work. */
+static int output_path(const struct build_cmd *c, const char *ref, char *file, size_t len,
+                       struct err *err)
 {
-    char file[256];
-    char name[STORE_NAME_MAX + 1];
-    if (c->format == NULL) {
-        return 0;
-    }
-    (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(ref, ":"), ref);
-    (void)snprintf(file, sizeof(file), "%s.%s", ref, c->format);
+    (void)snprintf(file, len, "%s.%s", ref, c->format);
     for (char *p = file; *p != '\0'; p++) {
         *p = *p == ':' ? '-' : *p;
     }
-    return image_export_write(s, image, name, c->output != NULL ? c->output : file, c->format,
-                              false, err);
+    if (c->output != NULL && (size_t)snprintf(file, len, "%s", c->output) >= len) {
+        return err_set(err, -ENAMETOOLONG, "--output: the path is too long");
+    }
+    CLEANUP_FD int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return err_set_errno(err, -errno, "cannot make '%s'", file);
+    }
+    (void)unlink(file);
+    return 0;
 }
 
 static int build(void *obj, char **operands, struct err *err)
@@ -263,6 +266,8 @@ static int build(void *obj, char **operands, struct err *err)
     struct store *s = NULL;
     struct store_image image = { 0 };
     char ref[2 * STORE_NAME_MAX + 2];
+    char name[STORE_NAME_MAX + 1];
+    char file[PATH_MAX];
     struct appliance_opts o = { .from_dir = c->from_dir,
                                 .from_tar = c->from_tar,
                                 .cloud_init = c->cloud_init,
@@ -276,9 +281,15 @@ static int build(void *obj, char **operands, struct err *err)
             ref, sizeof(ref), "%s%s%s", c->name, strchr(c->name, ':') != NULL ? "" : ":",
             strchr(c->name, ':') != NULL ? "" : recipe_tag_of_suite(recipe_suite_of(recipe.suite)));
     }
+    if (rc == 0 && c->format != NULL) {
+        rc = output_path(c, ref, file, sizeof(file), err);
+    }
     rc = rc < 0 ? rc : store_open(c->store, &s, err);
     rc = rc < 0 ? rc : appliance_build(s, &recipe, operand, ref, &o, &image, err);
-    rc = rc < 0 ? rc : write_out(c, s, &image, ref, err);
+    if (rc == 0 && c->format != NULL) {
+        (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(ref, ":"), ref);
+        rc = image_export_write(s, &image, name, file, c->format, false, err);
+    }
     if (rc == 0) {
         printf("%s\n", image.id);
     }

@@ -60,6 +60,19 @@ int build_fill(struct build *b, struct child *child, const char *tar, struct roo
     return tarball_fill(&src, fs, err);
 }
 
+int build_child_end(struct child *take_child, int rc, struct err *err)
+{
+    bool ours = rc == -EINTR || rc == -ENOSPC;
+    struct err end = ERR_INIT;
+    /* Another stream that broke off has its cause in the program, which has ended then. */
+    int finish = child_finish(take_child, ours, &end);
+    if (finish < 0 && !ours) {
+        *err = end;
+        rc = finish;
+    }
+    return rc;
+}
+
 /* A folder is read through tar, which sorts. */
 static int build_from_dir(struct build *b, struct rootfs *fs, struct err *err)
 {
@@ -75,14 +88,7 @@ static int build_from_dir(struct build *b, struct rootfs *fs, struct err *err)
     if (rc < 0) {
         return rc;
     }
-    rc = build_fill(b, child, NULL, fs, err);
-    struct err end = ERR_INIT;
-    int finish = child_finish(child, rc < 0, &end);
-    if (rc == 0 && finish < 0) {
-        *err = end;
-        rc = finish;
-    }
-    return rc;
+    return build_child_end(child, build_fill(b, child, NULL, fs, err), err);
 }
 
 static int build_fill_root(struct build *b, struct rootfs *fs, struct err *err)

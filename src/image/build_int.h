@@ -42,6 +42,9 @@ MUST_USE int build_plan(struct build *b, struct err *err);
 MUST_USE int build_files(struct build *b, struct tarball_files *early, struct tarball_files *late,
                          struct err *err);
 
+/* Waits for a program whose output was read with the result `rc`: the cause where one failed. */
+MUST_USE int build_child_end(struct child *take_child, int rc, struct err *err);
+
 /* Makes b->base, of what the store keeps or anew. */
 MUST_USE int build_base(struct build *b, struct err *err);
 /* Neither we nor the store have that base any more. */
@@ -51,7 +54,7 @@ void build_base_drop(struct build *b);
  * the tar archive goes, "-" for the child's output. `input` may be NULL. */
 MUST_USE int build_mmdebstrap(struct build *b, const char *const *args, const char *target,
                               const char *input, struct child **ret_child, struct err *err);
-/* Waits for it; `rc` is how reading its output ended, and 0 or the cause is the result. */
+/* As build_child_end(), in words for the user. */
 MUST_USE int build_mmdebstrap_end(struct build *b, struct child *take_child, int rc,
                                   struct err *err);
 

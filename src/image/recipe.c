@@ -137,9 +137,18 @@ static int user_check(const void *obj, struct err *err)
     if (u->groups != NULL && !recipe_plain(u->groups, "_-,", 200)) {
         return err_set(err, -EINVAL, "groups: '%s' is not a list of group names", u->groups);
     }
-    if (u->password != NULL && (strpbrk(u->password, ":\n'") != NULL || u->password[0] == '\0')) {
+    /* Not shown: it may be a password in clear, or a private key. */
+    if (u->password != NULL && (u->password[0] != '$' || strpbrk(u->password, ":\n' ") != NULL)) {
         return err_set(err, -EINVAL,
                        "password: that is not an encrypted password (openssl passwd -6 makes one)");
+    }
+    char *const *keys = u->ssh_keys.items;
+    for (size_t i = 0; i < u->ssh_keys.count; i++) {
+        /* A type, then in base64 the length of its name, which is below 256. */
+        if (strstr(keys[i], " AAAA") == NULL || strchr(keys[i], '\n') != NULL) {
+            return err_set(err, -EINVAL,
+                           "ssh-keys: that is not a public key (a line of a .pub file)");
+        }
     }
     return 0;
 }
