@@ -54,17 +54,28 @@ void sk_jit_flush(struct sk_vcpu *c);
 /* Mode word of sk_jit_state.mode, from the interpreter's mode bits and the TLB set. */
 uint32_t sk_jit_mode(const struct sk_vcpu *c, unsigned mode, unsigned set);
 
+/* No token counts any more. */
+static inline void sk_jit_forget(struct sk_vcpu *c)
+{
+    uint32_t *token = &c->jit.token[0][0];
+    struct sk_jit_log *log = &c->jit.log;
+
+    if (UNLIKELY(log->n > SK_JIT_LOG)) {
+        memset(c->jit.token, 0, sizeof(c->jit.token));
+    } else {
+        for (unsigned i = 0; i < log->n; i++) {
+            token[log->e[i]] = 0;
+        }
+    }
+    log->n = 0;
+}
+
 /* Others may have written code: no token counts any more, the next entry to each page goes through
  * C and compares. */
 static inline void sk_jit_epoch(struct sk_vcpu *c)
 {
     c->jit.epoch++;
-    for (unsigned s = 0; c->jit.tokens_used; s++) {
-        if (c->jit.tokens_used & BIT(s)) {
-            memset(c->jit.token[s], 0, sizeof(c->jit.token[s]));
-            c->jit.tokens_used &= (uint8_t)~BIT(s);
-        }
-    }
+    sk_jit_forget(c);
 }
 
 /* While c->jit.replaying: `size` bytes at `at` are about to be stored; something comes that cannot

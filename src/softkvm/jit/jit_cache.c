@@ -187,14 +187,9 @@ void *jit_data(struct sk_jit *j, size_t size)
     return p;
 }
 
-static unsigned hash_page(uint64_t addr)
-{
-    return (unsigned)(((addr >> 12) * UINT64_C(0x9e3779b97f4a7c15)) >> 52) % JIT_PAGE_HASH;
-}
-
 struct jit_page *jit_page_find(const struct sk_jit *j, uint64_t gpa)
 {
-    struct jit_page *p = j->pages[hash_page(gpa)];
+    struct jit_page *p = j->pages[jit_hash_page(gpa)];
 
     while (p && p->gpa != (gpa & ~UINT64_C(4095))) {
         p = p->next;
@@ -212,23 +207,10 @@ struct jit_page *jit_page_get(struct sk_jit *j, uint64_t gpa)
         p->lines = 0;
         p->epoch = 0;
         p->views = NULL;
-        p->next = j->pages[hash_page(gpa)];
-        j->pages[hash_page(gpa)] = p;
+        p->next = j->pages[jit_hash_page(gpa)];
+        j->pages[jit_hash_page(gpa)] = p;
     }
     return p;
-}
-
-struct jit_view *jit_view_find(const struct sk_vcpu *c, uint64_t lin, uint64_t gpa)
-{
-    uint64_t page = lin & ~UINT64_C(4095), base = c->seg[SK_CS].ebase;
-    struct jit_view *v = c->jit.jit->views[hash_page(lin)];
-
-    gpa &= ~UINT64_C(4095);
-    while (v &&
-           (v->lin != page || v->page->gpa != gpa || v->mode != c->jit.mode || v->csbase != base)) {
-        v = v->hash_next;
-    }
-    return v;
 }
 
 struct jit_view *jit_view_get(struct sk_vcpu *c, uint64_t lin, struct jit_page *p)
@@ -245,39 +227,23 @@ struct jit_view *jit_view_get(struct sk_vcpu *c, uint64_t lin, struct jit_page *
                             .page = p,
                             .mode = c->jit.mode,
                             .token = j->next_token++,
-                            .hash_next = j->views[hash_page(lin)],
+                            .hash_next = j->views[jit_hash_page(lin)],
                             .page_next = p->views };
-    j->views[hash_page(lin)] = v;
+    j->views[jit_hash_page(lin)] = v;
     p->views = v;
     return v;
 }
 
-static unsigned hash_region(const struct jit_view *v, uint64_t rip)
-{
-    return (unsigned)((rip ^ (uint64_t)v->token << 12) * UINT64_C(0x9e3779b97f4a7c15) >> 49) %
-           JIT_REG_HASH;
-}
-
-struct jit_region *jit_region_find(const struct sk_jit *j, const struct jit_view *v, uint64_t rip)
-{
-    struct jit_region *r = j->regions[hash_region(v, rip)];
-
-    while (r && (r->rip != rip || r->view != v)) {
-        r = r->hash_next;
-    }
-    return r;
-}
-
 void jit_region_add(struct sk_jit *j, struct jit_region *r)
 {
-    struct jit_region **at = &j->regions[hash_region(r->view, r->rip)];
+    struct jit_region **at = &j->regions[jit_hash_region(r->view, r->rip)];
 
     r->hash_next = *at;
     *at = r;
 }
 
 /* Lines in runs, so that the usual page is one or two comparisons. */
-static bool page_same(const struct jit_page *p, const uint8_t *host)
+bool jit_page_same(const struct jit_page *p, const uint8_t *host)
 {
     uint64_t left = p->lines;
     unsigned at = 0;
@@ -302,7 +268,7 @@ bool jit_page_check(struct sk_vcpu *c, struct jit_page *p, const uint8_t *host)
     if (p->epoch == c->jit.epoch) {
         return true;
     }
-    if (!page_same(p, host)) {
+    if (!jit_page_same(p, host)) {
         jit_page_drop(c, p);
         return false;
     }
@@ -312,7 +278,7 @@ bool jit_page_check(struct sk_vcpu *c, struct jit_page *p, const uint8_t *host)
 
 static void view_unhash(struct sk_jit *j, struct jit_view *v)
 {
-    struct jit_view **at = &j->views[hash_page(v->lin)];
+    struct jit_view **at = &j->views[jit_hash_page(v->lin)];
 
     while (*at && *at != v) {
         at = &(*at)->hash_next;

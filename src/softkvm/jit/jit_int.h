@@ -129,13 +129,71 @@ struct sk_jit {
 void *jit_data(struct sk_jit *j, size_t size);
 struct jit_page *jit_page_find(const struct sk_jit *j, uint64_t gpa);
 struct jit_page *jit_page_get(struct sk_jit *j, uint64_t gpa);
-struct jit_view *jit_view_find(const struct sk_vcpu *c, uint64_t lin, uint64_t gpa);
 struct jit_view *jit_view_get(struct sk_vcpu *c, uint64_t lin, struct jit_page *p);
-struct jit_region *jit_region_find(const struct sk_jit *j, const struct jit_view *v, uint64_t rip);
 void jit_region_add(struct sk_jit *j, struct jit_region *r);
-/* The bytes of the page are still those of the copy, looked up once an epoch. */
+/* The bytes of the page are still those of the copy. */
+bool jit_page_same(const struct jit_page *p, const uint8_t *host);
+/* The same, looked up once an epoch. */
 bool jit_page_check(struct sk_vcpu *c, struct jit_page *p, const uint8_t *host);
 void jit_page_drop(struct sk_vcpu *c, struct jit_page *p);
+
+static inline unsigned jit_hash_page(uint64_t addr)
+{
+    return (unsigned)(((addr >> 12) * UINT64_C(0x9e3779b97f4a7c15)) >> 52) % JIT_PAGE_HASH;
+}
+
+static inline struct jit_view *jit_view_find(const struct sk_vcpu *c, uint64_t lin, uint64_t gpa)
+{
+    uint64_t page = lin & ~UINT64_C(4095), base = c->seg[SK_CS].ebase;
+    struct jit_view *v = c->jit.jit->views[jit_hash_page(lin)];
+
+    gpa &= ~UINT64_C(4095);
+    while (v &&
+           (v->lin != page || v->page->gpa != gpa || v->mode != c->jit.mode || v->csbase != base)) {
+        v = v->hash_next;
+    }
+    return v;
+}
+
+static inline unsigned jit_hash_region(const struct jit_view *v, uint64_t rip)
+{
+    return (unsigned)((rip ^ (uint64_t)v->token << 12) * UINT64_C(0x9e3779b97f4a7c15) >> 49) %
+           JIT_REG_HASH;
+}
+
+static inline struct jit_region *jit_region_find(const struct sk_jit *j, const struct jit_view *v,
+                                                 uint64_t rip)
+{
+    struct jit_region *r = j->regions[jit_hash_region(v, rip)];
+
+    while (r && (r->rip != rip || r->view != v)) {
+        r = r->hash_next;
+    }
+    return r;
+}
+
+/* Sets the token of a view in the mode in force. */
+static inline void jit_token_set(struct sk_vcpu *c, const struct jit_view *v)
+{
+    unsigned at = ((c->jit.mode >> JM_SET_SHIFT) & 3) * SK_JIT_TOKENS + jit_slot(v->lin);
+    struct sk_jit_log *log = &c->jit.log;
+
+    sk_jit_count(&c->jit.st.tokens, 1);
+    if ((&c->jit.token[0][0])[at] == v->token) {
+        return;
+    }
+    (&c->jit.token[0][0])[at] = v->token;
+    if (LIKELY(log->n < SK_JIT_LOG)) {
+        log->e[log->n] = (uint16_t)at;
+    }
+    log->n += log->n <= SK_JIT_LOG;
+}
+
+/* --- jit_fast.c: no vector registers in there --- */
+
+/* The token of region `r` was not the one in force: sets it if that takes no walk and nothing has
+ * changed. Where to go on, or NULL. */
+const uint8_t *jit_fast_token(struct sk_vcpu *c, const struct jit_region *r);
 
 /* --- jit_perf.c --- */
 

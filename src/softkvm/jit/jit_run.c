@@ -67,19 +67,10 @@ static void run_set_mode(struct sk_vcpu *c)
     unsigned s = run_set(c);
 
     if (j->set_mode[s] != c->jit.mode || j->set_base[s] != c->seg[SK_CS].ebase) {
-        memset(c->jit.token[s], 0, sizeof(c->jit.token[s]));
+        sk_jit_forget(c);
         j->set_mode[s] = c->jit.mode;
         j->set_base[s] = c->seg[SK_CS].ebase;
     }
-}
-
-static void run_token_set(struct sk_vcpu *c, const struct jit_view *v)
-{
-    unsigned s = run_set(c);
-
-    c->jit.token[s][jit_slot(v->lin)] = v->token;
-    c->jit.tokens_used |= (uint8_t)BIT(s);
-    sk_jit_count(&c->jit.st.tokens, 1);
 }
 
 /* The view of the page at CS:rip, its token set; NULL if there is none (yet). Faults as a fetch of
@@ -96,7 +87,7 @@ static struct jit_view *run_view(struct sk_vcpu *c, uint64_t rip, uint64_t insn)
     if (!v || !jit_page_check(c, v->page, host - (lin & 4095))) {
         return NULL;
     }
-    run_token_set(c, v);
+    jit_token_set(c, v);
     return v;
 }
 
@@ -115,7 +106,7 @@ static bool run_view_again(struct sk_vcpu *c, const struct jit_view *v, uint64_t
     if (!host || (gpa ^ v->page->gpa) >= 4096 || !jit_page_check(c, v->page, host - (lin & 4095))) {
         return false;
     }
-    run_token_set(c, v);
+    jit_token_set(c, v);
     return true;
 }
 

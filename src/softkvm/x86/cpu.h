@@ -282,12 +282,19 @@ struct sk_pio {
 };
 
 /* What generated code (jit/) reaches through the gs base besides the rest of struct sk_vcpu. */
-#define SK_JIT_TOKENS 256
+#define SK_JIT_TOKENS 4096
 #define SK_JIT_JUMPS  8192
 
 struct sk_jit_jump {
     uint64_t rip;
     const uint8_t *code;
+};
+
+/* Tokens set since the last clearing, so that a clearing touches only those. */
+#define SK_JIT_LOG 510
+struct sk_jit_log {
+    uint32_t n;             /* above SK_JIT_LOG: too many, clear everything */
+    uint16_t e[SK_JIT_LOG]; /* set * SK_JIT_TOKENS + place */
 };
 
 struct sk_jit;
@@ -330,7 +337,7 @@ struct sk_jit_state {
     bool replaying;      /* lock-step: the interpreter runs ahead, what it stores is logged */
     uint16_t hot;        /* executions before translation */
     uint64_t epoch;      /* pages are compared with memory once in each */
-    uint8_t tokens_used; /* bit s: token[s] may hold something */
+    struct sk_jit_log log;
     uint32_t token[SK_TLB_NSETS][SK_JIT_TOKENS];
     struct sk_jit_jump jump[SK_TLB_NSETS][SK_JIT_JUMPS];
     struct sk_jit_stats st;

@@ -34,6 +34,8 @@ static void tlb_clear_all(struct sk_vcpu *c)
     c->mmu->local.n = c->mmu->global.n = 0;
     c->mmu->large_lo = ~UINT64_C(0);
     c->mmu->large_hi = 0;
+    c->mmu->gen[0]++; /* so that no fetch entry is left that the span above should tell of */
+    c->mmu->gen[1]++;
 }
 
 static void tlb_flush_journal(struct sk_vcpu *c, struct sk_journal *j)
@@ -54,7 +56,8 @@ void sk_tlb_flush_all(struct sk_vcpu *c)
     }
     c->mmu->large_lo = ~UINT64_C(0);
     c->mmu->large_hi = 0;
-    c->mmu->gen++;
+    c->mmu->gen[0]++;
+    c->mmu->gen[1]++;
     sk_blocks_epoch(c);
 }
 
@@ -65,13 +68,14 @@ void sk_tlb_flush_nonglobal(struct sk_vcpu *c)
     } else {
         tlb_flush_journal(c, &c->mmu->local);
     }
-    c->mmu->gen++;
+    c->mmu->gen[0]++;
     sk_blocks_epoch(c);
 }
 
 void sk_tlb_flush_page(struct sk_vcpu *c, uint64_t lin)
 {
     unsigned i = (lin >> 12) & (SK_TLB_SIZE - 1);
+    struct sk_ftlbe *fetch = &c->mmu->ftlb[(lin >> 12) % SK_FTLB_SIZE];
 
     if (lin >= c->mmu->large_lo && lin <= c->mmu->large_hi) {
         sk_tlb_flush_all(c);
@@ -84,7 +88,9 @@ void sk_tlb_flush_page(struct sk_vcpu *c, uint64_t lin)
             tlb_clear(e, i);
         }
     }
-    c->mmu->gen++;
+    if (((lin ^ fetch->tag) >> 12) == 0) {
+        fetch->tag = 0;
+    }
     sk_blocks_epoch(c);
 }
 
@@ -98,6 +104,15 @@ void sk_tlb_protect(struct sk_vcpu *c, uint64_t gpa)
                 tlb_clear(&c->tlb_w[s].e[i], i);
             }
         }
+    }
+}
+
+/* INVLPG of any address in a large page must find all its pieces. */
+static void tlb_large(struct sk_vcpu *c, uint64_t lin, const struct sk_xlat *x)
+{
+    if (x->large) {
+        c->mmu->large_lo = MIN(c->mmu->large_lo, lin & ~(GIB - 1));
+        c->mmu->large_hi = MAX(c->mmu->large_hi, lin | (GIB - 1));
     }
 }
 
@@ -118,10 +133,7 @@ static void tlb_fill(struct sk_vcpu *c, uint64_t lin, uint8_t *host, bool write,
         j->e[j->n] = (uint16_t)(t << SK_TLB_BITS | i);
     }
     j->n += j->n <= SK_JOURNAL;
-    if (x->large) { /* INVLPG of any address in the page must find all its pieces */
-        c->mmu->large_lo = MIN(c->mmu->large_lo, lin & ~(GIB - 1));
-        c->mmu->large_hi = MAX(c->mmu->large_hi, lin | (GIB - 1));
-    }
+    tlb_large(c, lin, x);
 }
 
 static bool tlb_canonical(const struct sk_vcpu *c, uint64_t lin)
@@ -354,12 +366,11 @@ uint8_t *sk_ptr(struct sk_vcpu *c, uint64_t lin, unsigned size, bool write, unsi
 
 const uint8_t *sk_fetch_ptr(struct sk_vcpu *c, uint64_t lin, uint64_t *ret_gpa)
 {
-    struct sk_ftlbe *e = &c->mmu->ftlb[(lin >> 12) % SK_FTLB_SIZE];
-    uint64_t tag = (lin & ~UINT64_C(4095)) | (c->cpl == 3) | 2;
+    struct sk_ftlbe *e = sk_ftlb_find(c, lin);
     struct sk_xlat x;
     uint32_t err;
 
-    if (e->tag == tag && e->gen == c->mmu->gen) {
+    if (e) {
         *ret_gpa = e->gpa + (lin & 4095);
         return e->host ? e->host + (lin & 4095) : NULL;
     }
@@ -370,10 +381,13 @@ const uint8_t *sk_fetch_ptr(struct sk_vcpu *c, uint64_t lin, uint64_t *ret_gpa)
     if (err) {
         sk_raise_pf(c, lin, err & ~BIT(31));
     }
-    e->host = sk_phys_ptr(c, x.gpa & ~UINT64_C(4095), false);
-    e->gpa = x.gpa & ~UINT64_C(4095);
-    e->tag = tag;
-    e->gen = c->mmu->gen;
+    tlb_large(c, lin, &x);
+    e = &c->mmu->ftlb[(lin >> 12) % SK_FTLB_SIZE];
+    *e = (struct sk_ftlbe){ .tag = (lin & ~UINT64_C(4095)) | (c->cpl == 3) | 2,
+                            .gen = c->mmu->gen[x.global],
+                            .gpa = x.gpa & ~UINT64_C(4095),
+                            .host = sk_phys_ptr(c, x.gpa & ~UINT64_C(4095), false),
+                            .global = x.global };
     *ret_gpa = x.gpa;
     return e->host ? e->host + (lin & 4095) : NULL;
 }
@@ -384,7 +398,8 @@ void sk_tlb_init(struct sk_vcpu *c)
         tlb_clear(tlb_entry(c, t << SK_TLB_BITS), 0); /* of all entries, page 0 belongs here */
     }
     c->mmu->large_lo = ~UINT64_C(0);
-    c->mmu->gen++;
+    c->mmu->gen[0]++;
+    c->mmu->gen[1]++;
 }
 
 /* Locked accesses that no host instruction can do exclude each other; against plain locked

@@ -6,6 +6,8 @@
  */
 #include "softkvm/x86/ops/ops.h"
 
+enum { SHORT_WORDS = 16 };
+
 static inline unsigned str_asize(const struct sk_insn *in)
 {
     return in->ash == 48 ? 2 : in->ash == 32 ? 4 : 8;
@@ -137,6 +139,12 @@ static void str_copy(uint8_t *d, const uint8_t *s, uint64_t n, unsigned size)
 
 static void str_fill(uint8_t *d, uint64_t v, uint64_t n, unsigned size)
 {
+    if (size == 8 && n <= SHORT_WORDS) { /* the host's instruction takes longer to start */
+        for (uint64_t i = 0; i < n; i++) {
+            *(volatile sk_any64 *)(d + 8 * i) = v;
+        }
+        return;
+    }
     switch (size) {
     case 1:
         __asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(v) : "memory");
@@ -283,19 +291,50 @@ static uint64_t str_get(const uint8_t *p, unsigned size)
     return v;
 }
 
+/* The host's own repeated instruction looked at all but `left` of `n` elements: how many of those
+ * are to be passed over. */
+static uint64_t str_skipped(uint64_t n, uint64_t left, bool stopped)
+{
+    return n - left - (stopped ? 1 : 0);
+}
+
 /* Elements of a run that need no stop: all but the last of what is compared. */
 static uint64_t scas_skip(const struct sk_insn *in, const uint8_t *p, uint64_t n, uint64_t v)
 {
-    bool ne = in->flags & SK_IN_REPNE;
-    uint64_t i;
+    bool ne = in->flags & SK_IN_REPNE, equal;
+    uint64_t all = --n;
 
-    v &= bits_mask_bytes(in->osize);
-    for (i = 0; i + 1 < n; i++) {
-        if ((str_get(p + i * in->osize, in->osize) == v) == ne) {
-            break;
-        }
+    if (n == 0) {
+        return 0;
     }
-    return i;
+#define SCAS(letter)                                                                               \
+    if (ne) {                                                                                      \
+        __asm__ volatile("repne scas" letter                                                       \
+                         : "+D"(p), "+c"(n), "=@ccz"(equal)                                        \
+                         : "a"(v)                                                                  \
+                         : "memory");                                                              \
+    } else {                                                                                       \
+        __asm__ volatile("repe scas" letter                                                        \
+                         : "+D"(p), "+c"(n), "=@ccz"(equal)                                        \
+                         : "a"(v)                                                                  \
+                         : "memory");                                                              \
+    }
+    switch (in->osize) {
+    case 1:
+        SCAS("b")
+        break;
+    case 2:
+        SCAS("w")
+        break;
+    case 4:
+        SCAS("l")
+        break;
+    default:
+        SCAS("q")
+        break;
+    }
+#undef SCAS
+    return str_skipped(all, n, equal == ne);
 }
 
 OP(op_scas)
@@ -328,16 +367,40 @@ SK_HANDLER1(scas, op_scas);
 
 static uint64_t cmps_skip(const struct sk_insn *in, const uint8_t *a, const uint8_t *b, uint64_t n)
 {
-    bool ne = in->flags & SK_IN_REPNE;
-    uint64_t i;
+    bool ne = in->flags & SK_IN_REPNE, equal;
+    uint64_t all = --n;
 
-    for (i = 0; i + 1 < n; i++) {
-        if ((str_get(a + i * in->osize, in->osize) == str_get(b + i * in->osize, in->osize)) ==
-            ne) {
-            break;
-        }
+    if (n == 0) {
+        return 0;
     }
-    return i;
+#define CMPS(letter)                                                                               \
+    if (ne) {                                                                                      \
+        __asm__ volatile("repne cmps" letter                                                       \
+                         : "+S"(a), "+D"(b), "+c"(n), "=@ccz"(equal)                               \
+                         :                                                                         \
+                         : "memory");                                                              \
+    } else {                                                                                       \
+        __asm__ volatile("repe cmps" letter                                                        \
+                         : "+S"(a), "+D"(b), "+c"(n), "=@ccz"(equal)                               \
+                         :                                                                         \
+                         : "memory");                                                              \
+    }
+    switch (in->osize) {
+    case 1:
+        CMPS("b")
+        break;
+    case 2:
+        CMPS("w")
+        break;
+    case 4:
+        CMPS("l")
+        break;
+    default:
+        CMPS("q")
+        break;
+    }
+#undef CMPS
+    return str_skipped(all, n, equal == ne);
 }
 
 OP(op_cmps)
