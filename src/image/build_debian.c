@@ -194,6 +194,7 @@ static const struct {
     CAUSE("Could not connect", "the mirror does not answer: no network?"),
     CAUSE("Temporary failure resolving", "no network, or the mirror's name is wrong"),
     CAUSE("Hash Sum mismatch", "the mirror gave a file with a wrong hash"),
+    CAUSE("Mirror sync in progress", "the mirror gave a file with a wrong hash"),
     CAUSE("is not signed", "the mirror's signature is missing or not trusted"),
 };
 
@@ -252,25 +253,38 @@ int build_mmdebstrap(struct build *b, const char *const *args, const char *targe
                              i386 ? "--architectures=i386,amd64" : "--architectures=amd64",
                              "--skip=check/qemu", "--dpkgopt=force-unsafe-io" };
     size_t n = 5;
-    /* The hooks sync-in and sync-out would carry all packages through tar, there and back. */
-    (void)snprintf(in, sizeof(in),
-                   "--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives && "
-                   "cp -l '%s'/debs-in/. -r \"$1\"/var/cache/apt/archives 2>/dev/null || "
-                   "cp -r '%s'/debs-in/. \"$1\"/var/cache/apt/archives",
-                   b->tmp.path, b->tmp.path);
+    (void)snprintf(
+        in, sizeof(in),
+        "--setup-hook=cp -l '%s'/debs-in/. -r \"$1\"/var/cache/apt/archives 2>/dev/null || "
+        "cp -r '%s'/debs-in/. \"$1\"/var/cache/apt/archives",
+        b->tmp.path, b->tmp.path);
     (void)snprintf(out, sizeof(out),
                    "--customize-hook=cd \"$1\"/var/cache/apt/archives && for f in *.deb; do "
                    "test -e '%s/debs-in/'\"$f\" || test ! -e \"$f\" || cp \"$f\" '%s/debs-out/'; "
                    "done",
                    b->tmp.path, b->tmp.path);
+    if (geteuid() != 0) {
+        /* Hooks run as other users than we, who cannot reach our folder; these carry all packages
+         * through tar, there and back. */
+        (void)snprintf(in, sizeof(in), "--setup-hook=sync-in '%s/debs-in' /var/cache/apt/archives",
+                       b->tmp.path);
+        (void)snprintf(out, sizeof(out),
+                       "--customize-hook=sync-out /var/cache/apt/archives '%s/debs-out'",
+                       b->tmp.path);
+    }
     (void)snprintf(list, sizeof(list), "%s/sources.list", b->tmp.path);
     (void)snprintf(epoch, sizeof(epoch), "SOURCE_DATE_EPOCH=%" PRId64, b->opts->epoch);
     /* Under root the work may be in our folder, where a later sweep finds what a kill left. */
     (void)snprintf(tmpdir, sizeof(tmpdir), "TMPDIR=%s", geteuid() == 0 ? b->tmp.path : "/tmp");
-    for (const char *const *a = args; *a != NULL && n < ARRAY_LEN(argv) - 6; a++) {
+    for (const char *const *a = args; *a != NULL && n < ARRAY_LEN(argv) - 7; a++) {
         argv[n++] = *a;
     }
-    const char *last[] = { in, out, recipe_suite_of(b->recipe->suite), target, list };
+    const char *last[] = { "--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives",
+                           in,
+                           out,
+                           recipe_suite_of(b->recipe->suite),
+                           target,
+                           list };
     for (size_t i = 0; i < ARRAY_LEN(last); i++) {
         argv[n++] = last[i];
     }
