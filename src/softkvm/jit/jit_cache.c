@@ -166,10 +166,12 @@ void sk_jit_flush(struct sk_vcpu *c)
     if (!j) {
         return;
     }
-    memset(j->views, 0, sizeof(j->views));
-    memset(j->pages, 0, sizeof(j->pages));
-    memset(j->regions, 0, sizeof(j->regions));
-    jit_jumps_clear(c);
+    if (j->data_p != j->data) { /* else the tables are empty, and their pages untouched */
+        memset(j->views, 0, sizeof(j->views));
+        memset(j->pages, 0, sizeof(j->pages));
+        memset(j->regions, 0, sizeof(j->regions));
+        jit_jumps_clear(c);
+    }
     j->code_p = j->code_start;
     j->data_p = j->data;
     j->next_token = 1; /* no code that compares with one is left */
@@ -177,6 +179,12 @@ void sk_jit_flush(struct sk_vcpu *c)
     sk_jit_count(&c->jit.st.flushes, 1);
     sk_jit_epoch(c);
     c->leave = 1;
+}
+
+size_t jit_share(const struct sk_vcpu *c)
+{
+    return MAX(JIT_CODE_SIZE / atomic_load_explicit(&c->vm->vcpus, memory_order_relaxed),
+               JIT_SHARE_MIN);
 }
 
 void *jit_data(struct sk_jit *j, size_t size)

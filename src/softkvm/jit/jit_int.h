@@ -19,8 +19,9 @@
 #include "softkvm/jit/jit_emit.h"
 #include "softkvm/run/blocks.h"
 
-#define JIT_CODE_SIZE  (16 * MIB)
-#define JIT_DATA_SIZE  (16 * MIB)
+#define JIT_CODE_SIZE  (16 * MIB) /* of all vCPUs of a machine */
+#define JIT_DATA_SIZE  JIT_CODE_SIZE
+#define JIT_SHARE_MIN  (1 * MIB)
 #define JIT_VIEW_HASH  4096
 #define JIT_PAGE_HASH  4096
 #define JIT_REG_HASH   32768
@@ -126,6 +127,8 @@ struct sk_jit {
 
 /* --- jit_cache.c --- */
 
+/* How many bytes of code, and as many of data, this vCPU may have. */
+size_t jit_share(const struct sk_vcpu *c);
 void *jit_data(struct sk_jit *j, size_t size);
 struct jit_page *jit_page_find(const struct sk_jit *j, uint64_t gpa);
 struct jit_page *jit_page_get(struct sk_jit *j, uint64_t gpa);

@@ -542,9 +542,9 @@ static struct jit_page *tr_page(struct jit_tr *t, const uint8_t *host, uint64_t 
 static void tr_room(struct sk_vcpu *c)
 {
     struct sk_jit *j = c->jit.jit;
+    size_t share = jit_share(c);
 
-    if (j->code_p + JIT_ROOM > j->rw + JIT_CODE_SIZE ||
-        j->data_p + JIT_DATA_ROOM > j->data + JIT_DATA_SIZE) {
+    if (j->code_p + JIT_ROOM > j->rw + share || j->data_p + JIT_DATA_ROOM > j->data + share) {
         sk_jit_flush(c);
     }
 }

@@ -90,7 +90,7 @@ static void *blocks_alloc(struct sk_vcpu *c, size_t size)
     void *p;
 
     size = bits_align_up(size, 16);
-    if (b->used + size > SK_ARENA_SIZE) {
+    if (b->used + size > (c->jit.jit ? SK_ARENA_SIZE / 2 : SK_ARENA_SIZE)) {
         sk_blocks_flush(c);
     }
     p = b->arena + b->used;

@@ -25,9 +25,9 @@
 #define SK_BLOCK_MAX 32
 #define SK_JC_SIZE   4096
 #define SK_HASH_SIZE 16384
-#define SK_ARENA_SIZE                                                                              \
-    (8 * MIB) /* of decoded code a vCPU: a Linux boot's hot part is some 75 k                      \
-               * instructions of 40 bytes */
+/* Of decoded code a vCPU, half of it where the JIT has the hot part: of a Linux boot some 75 k
+ * instructions of 40 bytes. */
+#define SK_ARENA_SIZE (8 * MIB)
 
 struct sk_block {
     uint64_t key;     /* physical address << 8 | mode */

@@ -25,6 +25,7 @@ struct sk_vcpu *sk_vcpu_new(struct sk_vm *vm, uint32_t id, uint8_t *pio_data)
         return NULL;
     }
     c->vm = vm;
+    atomic_fetch_add(&vm->vcpus, 1);
     c->id = id;
     c->pio_data = pio_data;
     c->immediate_exit = &no_exit;

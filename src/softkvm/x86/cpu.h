@@ -490,6 +490,7 @@ struct sk_vm {
     void *opaque;               /* the object of the layer above */
     struct sk_irqchip *irqchip; /* NULL: the client emulates the interrupt controllers */
     _Atomic uint32_t unknown_logged;
+    _Atomic uint32_t vcpus;      /* made so far: they share what the JIT may take */
     _Atomic uint32_t split_lock; /* held over a locked access to device memory or across pages */
     _Atomic uint64_t quirks_off; /* enum sk_quirk: what the client has disabled */
     _Atomic bool platform_info_hidden; /* a guest's RDMSR of PLATFORM_INFO faults */
