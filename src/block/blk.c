@@ -79,7 +79,8 @@ static void node_free(struct blk *blk)
     if (blk == NULL) {
         return;
     }
-    if (blk->cls->close != NULL) {
+    bool opened = blk->path != NULL && blk->state != NULL; /* or tried to */
+    if (opened && blk->cls->close != NULL) {
         int rc = blk->cls->close(blk);
         if (rc < 0) {
             log_debug("block", "close failed", "path='%s' errno='%d'", blk->path, -rc);

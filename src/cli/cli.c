@@ -45,6 +45,12 @@ int cli_usage(const char *command, const struct err *err)
     return CLI_EXIT_USAGE;
 }
 
+void cli_no_memory(void)
+{
+    (void)fputs("posada: out of memory\n", stderr);
+    exit(CLI_EXIT_FAILED);
+}
+
 char *cli_program_path(const char *name)
 {
     char self[PATH_MAX];
@@ -54,7 +60,7 @@ char *cli_program_path(const char *name)
         self[n] = '\0';
         *(strrchr(self, '/') + 1) = '\0';
         if (asprintf(&path, "%s%s", self, name) < 0) {
-            abort();
+            cli_no_memory();
         }
         if (access(path, X_OK) == 0) {
             return path;
@@ -63,7 +69,7 @@ char *cli_program_path(const char *name)
     }
     path = strdup(name);
     if (path == NULL) {
-        abort();
+        cli_no_memory();
     }
     return path;
 }

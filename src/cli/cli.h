@@ -31,6 +31,9 @@ int cli_fail(const char *command, const struct err *err);
 /* As cli_fail, for a wrong command line: adds where help is; returns CLI_EXIT_USAGE. */
 int cli_usage(const char *command, const struct err *err);
 
+/* Ends the program, with a message: where nothing else can be done. */
+_Noreturn void cli_no_memory(void);
+
 /* Path of another program of Posada: beside this one, else by its name alone (PATH). malloc()ed. */
 char *cli_program_path(const char *name);
 

@@ -50,7 +50,7 @@ static bool names_image(int argc, char **argv)
 {
     struct run_words *w = calloc(1, sizeof(*w));
     if (w == NULL) {
-        abort();
+        cli_no_memory();
     }
     run_words_split(w, argc, argv);
     bool image = w->image != NULL;
