@@ -338,7 +338,7 @@ static const char *same_operand(struct cmp *k, unsigned op, unsigned *imms)
         if ((op & 0xff) == 'n') {
             return NULL; /* ST(0) is implied */
         }
-        /* fallthrough */
+        __attribute__((fallthrough));
     case K_E:
     case K_M:
     case K_R:

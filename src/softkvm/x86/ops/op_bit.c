@@ -187,6 +187,8 @@ OP(op_popcnt)
 }
 SK_HANDLER1(popcnt, op_popcnt);
 
+/* At any address the processor's own locked instruction: a pointer said to be unaligned would have
+ * clang call a library instead. */
 #define CMPXCHG(S)                                                                                 \
     OP(cmpxchg_r_##S)                                                                              \
     {                                                                                              \
@@ -203,7 +205,7 @@ SK_HANDLER1(popcnt, op_popcnt);
     {                                                                                              \
         T_(S) acc = RD_##S(SK_RAX), old = acc, t = acc, v = RD_##S(in->reg);                       \
                                                                                                    \
-        WITH_MEM(S, __atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_SEQ_CST,               \
+        WITH_MEM(S, __atomic_compare_exchange_n((T_(S) *)p, &old, v, false, __ATOMIC_SEQ_CST,      \
                                                 __ATOMIC_SEQ_CST));                                \
         HOST2("cmp", S, t, old, c->af);                                                            \
         if (acc != old) {                                                                          \
@@ -226,7 +228,7 @@ SK_HANDLER_SZ(cmpxchg, cmpxchg_r, cmpxchg_m);
     {                                                                                              \
         T_(S) v = RD_##S(in->reg), old, t;                                                         \
                                                                                                    \
-        WITH_MEM(S, old = __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST));                             \
+        WITH_MEM(S, old = __atomic_fetch_add((T_(S) *)p, v, __ATOMIC_SEQ_CST));                    \
         t = old;                                                                                   \
         HOST2("add", S, t, v, c->af);                                                              \
         WR_##S(in->reg, old);                                                                      \
@@ -239,8 +241,8 @@ OP(op_cmpxchg8b)
     uint64_t old = (uint32_t)c->r[SK_RAX] | c->r[SK_RDX] << 32, want = old;
     uint64_t v = (uint32_t)c->r[SK_RBX] | c->r[SK_RCX] << 32;
 
-    WITH_MEM(64,
-             __atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    WITH_MEM(64, __atomic_compare_exchange_n((uint64_t *)p, &old, v, false, __ATOMIC_SEQ_CST,
+                                             __ATOMIC_SEQ_CST));
     bit_zf(c, old == want);
     if (old != want) {
         sk_set32(c, SK_RAX, (uint32_t)old);
