@@ -171,7 +171,6 @@ static int vcpu_publish(struct abi_vm *vm, struct abi_vcpu *v, unsigned long id)
         rc = -EEXIST;
     } else {
         vm->vcpu[id] = v;
-        vm->nvcpus++;
         if (vm->ring == NULL) {
             vm->ring = (struct kvm_coalesced_mmio_ring *)((char *)v->run + 2 * ABI_PAGE);
         }
@@ -179,6 +178,15 @@ static int vcpu_publish(struct abi_vm *vm, struct abi_vcpu *v, unsigned long id)
     pthread_mutex_unlock(&vm->lock);
     pthread_mutex_unlock(&vm->slots_lock);
     return rc;
+}
+
+/* Counts a vCPU before it is made: what may be chosen only without any (dirty ring, irqchip, TSC
+ * frequency) stays as it is from here on. */
+static void vcpu_count(struct abi_vm *vm, bool up)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->nvcpus += up ? 1 : -1u;
+    pthread_mutex_unlock(&vm->lock);
 }
 
 int abi_vcpu_create(struct abi_vm *vm, unsigned long id)
@@ -201,6 +209,7 @@ int abi_vcpu_create(struct abi_vm *vm, unsigned long id)
     atomic_store_explicit(&v->obj.refs, 1, memory_order_relaxed);
     v->vm = vm;
     abi_obj_ref(&vm->obj);
+    vcpu_count(vm, true);
     pthread_mutex_init(&v->lock, NULL);
     pv_clock_vcpu_init(&v->clock, abi_embedded());
     v->run_size = ABI_RUN_PAGES * ABI_PAGE;
@@ -215,6 +224,9 @@ int abi_vcpu_create(struct abi_vm *vm, unsigned long id)
     }
     if (rc == 0) {
         rc = vcpu_publish(vm, v, id);
+    }
+    if (rc < 0) {
+        vcpu_count(vm, false);
     }
     if (rc < 0 && fd >= 0) {
         (void)softkvm_close(fd);

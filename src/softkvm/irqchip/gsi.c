@@ -71,7 +71,9 @@ int sk_irqchip_set_routing(struct sk_irqchip *chip, const struct kvm_irq_routing
     if (copy == NULL) {
         return -ENOMEM;
     }
-    memcpy(copy, e, n * sizeof(*copy));
+    if (n > 0) {
+        memcpy(copy, e, n * sizeof(*copy));
+    }
     pthread_mutex_lock(&chip->lock);
     free(chip->route);
     chip->route = copy;

@@ -66,6 +66,11 @@ void sk_lapic_init_reset(struct sk_vcpu *c);
 int sk_lapic_rdmsr(struct sk_vcpu *c, uint32_t index, uint64_t *ret);
 int sk_lapic_wrmsr(struct sk_vcpu *c, uint32_t index, uint64_t val, bool host);
 
+/* MSR_KVM_PV_EOI_EN: address of the word | 1 when on. 0, or 1 = #GP. Without a local APIC of ours
+ * it is forgotten. */
+int sk_lapic_set_pv_eoi(struct sk_vcpu *c, uint64_t val);
+uint64_t sk_lapic_get_pv_eoi(const struct sk_vcpu *c);
+
 /* Write of the APIC base MSR: 0 done, 1 #GP. */
 int sk_lapic_set_base(struct sk_vcpu *c, uint64_t val, bool host);
 

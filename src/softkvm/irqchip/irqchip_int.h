@@ -70,6 +70,8 @@ struct sk_lapic {
     struct sk_irqchip *chip;
     _Atomic uint32_t reg[SK_LAPIC_NREGS];
     _Atomic uint32_t esr_pending; /* errors since the last write of ESR */
+    uint64_t pv_eoi;              /* MSR_KVM_PV_EOI_EN */
+    bool pv_eoi_offered;          /* the guest may end the vector in service there */
     _Atomic int eoi_exit;         /* split irqchip: vector for the client, or -1 */
     struct sk_timer timer;
     pthread_mutex_t timer_lock; /* covers the four below */
@@ -170,6 +172,9 @@ void sk_lapic_error(struct sk_lapic *l, uint32_t bits);
 /* Fires a local vector table entry unless masked. */
 void sk_lapic_fire_lvt(struct sk_lapic *l, unsigned reg);
 void sk_lapic_power_on(struct sk_lapic *l);
+/* Before ISR or PPR is looked at: does the EOI that the guest has left in memory, or takes the
+ * offer back. On the vCPU's thread or while it does not run. */
+void sk_lapic_pv_settle(struct sk_lapic *l);
 /* True if PIC interrupts reach this CPU. */
 bool sk_lapic_takes_pic(const struct sk_lapic *l);
 /* The PIC's INTR rose: tells the vCPUs that take it. */

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "softkvm/x86/cpuid.h"
+#include "softkvm/x86/phys.h"
 
 #define NCPUS 3
 
@@ -24,6 +25,15 @@ struct fixture {
 void sk_poll_set(struct sk_vcpu *c, uint32_t bits)
 {
     atomic_fetch_or(&c->poll, bits);
+}
+
+static uint8_t guest_word[4];
+
+uint8_t *sk_phys_ptr_normal(struct sk_vcpu *c, uint64_t gpa, bool write)
+{
+    (void)c;
+    assert_true(write);
+    return gpa == 0x1000 ? guest_word : NULL;
 }
 
 static int setup(void **state)
@@ -134,6 +144,71 @@ static void priorities_and_nesting(void **state)
     assert_int_equal(sk_lapic_ack(c), 0x4f);
     assert_int_equal(sk_lapic_ack(c), -1);
     assert_int_equal(sk_lapic_get_cr8(c), 3);
+}
+
+static void take(struct fixture *f, uint8_t vector)
+{
+    struct sk_msg m = { .dest = 0, .vector = vector, .assert_ = true };
+    assert_int_equal(sk_lapic_deliver(f->vm.irqchip, &m), 1);
+    assert_true(sk_lapic_pending(f->c[0]));
+    assert_int_equal(sk_lapic_ack(f->c[0]), vector);
+}
+
+/* Documentation/virt/kvm/x86/msr.rst, MSR_KVM_PV_EOI_EN. */
+static void eoi_in_memory(void **state)
+{
+    struct fixture *f = *state;
+    struct sk_vcpu *c = f->c[0];
+    struct sk_msg m = { .dest = 0, .vector = 0x41, .assert_ = true };
+    enable(c);
+    assert_int_equal(sk_lapic_set_pv_eoi(c, 0x1003), 1); /* not aligned */
+    assert_int_equal(sk_lapic_set_pv_eoi(c, 0x1001), 0);
+    assert_int_equal(sk_lapic_get_pv_eoi(c), 0x1001);
+    /* The guest clears the bit: that was the EOI. */
+    take(f, 0x41);
+    assert_int_equal(guest_word[0], 1);
+    guest_word[0] = 0;
+    assert_int_equal(rd(c, 0x120), 0);
+    /* Somebody looks before: the offer is taken back, the register must be written. */
+    take(f, 0x41);
+    assert_int_equal(rd(c, 0x120), BIT(1));
+    assert_int_equal(guest_word[0], 0);
+    wr(c, 0xb0, 0);
+    assert_int_equal(rd(c, 0x120), 0);
+    /* The next one waits already: it must come right behind the EOI. */
+    assert_int_equal(sk_lapic_deliver(f->vm.irqchip, &m), 1);
+    m.vector = 0x52;
+    assert_int_equal(sk_lapic_deliver(f->vm.irqchip, &m), 1);
+    assert_int_equal(sk_lapic_ack(c), 0x52);
+    assert_int_equal(guest_word[0], 0);
+    wr(c, 0xb0, 0);
+    /* A higher one in between is ended in memory; then the first by the register. */
+    assert_int_equal(sk_lapic_ack(c), 0x41);
+    assert_int_equal(guest_word[0], 1);
+    take(f, 0x61);
+    assert_int_equal(guest_word[0], 1);
+    guest_word[0] = 0;
+    wr(c, 0xb0, 0);
+    assert_int_equal(rd(c, 0x120), 0);
+    assert_int_equal(rd(c, 0x130), 0);
+    /* One that comes while an EOI lies in memory is delivered. */
+    take(f, 0x52);
+    guest_word[0] = 0;
+    take(f, 0x41);
+    guest_word[0] = 0;
+    /* Level-triggered: the IOAPIC must hear of it. */
+    assert_false(sk_lapic_pending(c));
+    m = (struct sk_msg){ .dest = 0, .vector = 0x44, .assert_ = true, .level = true };
+    assert_int_equal(sk_lapic_deliver(f->vm.irqchip, &m), 1);
+    assert_int_equal(sk_lapic_ack(c), 0x44);
+    assert_int_equal(guest_word[0], 0);
+    /* INIT ends it all; so does a word outside of memory. */
+    sk_lapic_init_reset(c);
+    assert_int_equal(sk_lapic_get_pv_eoi(c), 0);
+    enable(c);
+    assert_int_equal(sk_lapic_set_pv_eoi(c, 0x2001), 0);
+    take(f, 0x41);
+    assert_int_equal(rd(c, 0x120), BIT(1));
 }
 
 static void disabled_apics_take_nothing(void **state)
@@ -492,11 +567,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(priorities_and_nesting), T(disabled_apics_take_nothing),
-        T(destinations),           T(x2apic),
-        T(apic_timer_modes),       T(pic_priorities_cascade_and_spurious),
-        T(ioapic_level_and_edge),  T(pit_counts_and_ticks),
-        T(routing_is_checked),     T(state_round_trips),
+        T(priorities_and_nesting),
+        T(eoi_in_memory),
+        T(disabled_apics_take_nothing),
+        T(destinations),
+        T(x2apic),
+        T(apic_timer_modes),
+        T(pic_priorities_cascade_and_spurious),
+        T(ioapic_level_and_edge),
+        T(pit_counts_and_ticks),
+        T(routing_is_checked),
+        T(state_round_trips),
 #undef T
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "softkvm/irqchip/irqchip_int.h"
+#include "softkvm/x86/phys.h"
 
 #define LAPIC_VERSION 0x00050014 /* six LVT entries, an integrated APIC */
 
@@ -165,14 +166,70 @@ static bool lapic_pic_pending(struct sk_lapic *l)
     return pending;
 }
 
+/* PV EOI (msr.rst, MSR_KVM_PV_EOI_EN): when a vector is taken and nothing waits behind it, bit 0 of
+ * a word of the guest's is set. A guest that finds it set clears it instead of writing the EOI
+ * register; that it has is found out when somebody next looks at the APIC. If it has not by then,
+ * the bit is taken back and the register must be written. */
+static void lapic_pv_offer(struct sk_lapic *l, uint8_t vector)
+{
+    uint32_t tmr = sk_lapic_get(l, SK_LAPIC_TMR + (vector >> 5));
+    if ((l->pv_eoi & 1) == 0 || (tmr & BIT(vector & 31)) != 0 ||
+        lapic_highest(l, SK_LAPIC_IRR) >= 0) {
+        return;
+    }
+    uint8_t *word = sk_phys_ptr_normal(l->c, l->pv_eoi & ~UINT64_C(1), true);
+    if (word != NULL) {
+        *word |= 1;
+        l->pv_eoi_offered = true;
+    }
+}
+
+static void lapic_eoi(struct sk_lapic *l);
+
+void sk_lapic_pv_settle(struct sk_lapic *l)
+{
+    if (!l->pv_eoi_offered) {
+        return;
+    }
+    l->pv_eoi_offered = false;
+    uint8_t *word = sk_phys_ptr_normal(l->c, l->pv_eoi & ~UINT64_C(1), true);
+    if (word == NULL) {
+        return;
+    }
+    bool untouched = (*word & 1) != 0;
+    *word &= (uint8_t)~1u;
+    if (!untouched) {
+        lapic_eoi(l);
+    }
+}
+
+int sk_lapic_set_pv_eoi(struct sk_vcpu *c, uint64_t val)
+{
+    if ((val & 2) != 0) { /* the word is aligned */
+        return 1;
+    }
+    if (c->lapic != NULL) {
+        sk_lapic_pv_settle(c->lapic);
+        c->lapic->pv_eoi = val;
+    }
+    return 0;
+}
+
+uint64_t sk_lapic_get_pv_eoi(const struct sk_vcpu *c)
+{
+    return c->lapic != NULL ? c->lapic->pv_eoi : 0;
+}
+
 bool sk_lapic_pending(struct sk_vcpu *c)
 {
+    sk_lapic_pv_settle(c->lapic);
     return lapic_pic_pending(c->lapic) || lapic_deliverable(c->lapic) >= 0;
 }
 
 int sk_lapic_ack(struct sk_vcpu *c)
 {
     struct sk_lapic *l = c->lapic;
+    sk_lapic_pv_settle(l);
     if (lapic_pic_pending(l)) {
         pthread_mutex_lock(&l->chip->lock);
         int vector = l->chip->pic_output ? sk_pic_inta(l->chip) : -1;
@@ -188,10 +245,11 @@ int sk_lapic_ack(struct sk_vcpu *c)
     (void)lapic_clear_bit(l, SK_LAPIC_IRR, (uint8_t)vector);
     (void)lapic_set_bit(l, SK_LAPIC_ISR, (uint8_t)vector);
     (void)sk_lapic_ppr(l);
+    lapic_pv_offer(l, (uint8_t)vector);
     return vector;
 }
 
-void sk_lapic_eoi(struct sk_lapic *l)
+static void lapic_eoi(struct sk_lapic *l)
 {
     int vector = lapic_highest(l, SK_LAPIC_ISR);
     if (vector < 0) {
@@ -210,6 +268,12 @@ void sk_lapic_eoi(struct sk_lapic *l)
         }
     }
     sk_poll_set(l->c, SK_POLL_INTR); /* a lower one may be deliverable now */
+}
+
+void sk_lapic_eoi(struct sk_lapic *l)
+{
+    sk_lapic_pv_settle(l); /* the EOI of what came in between */
+    lapic_eoi(l);
 }
 
 int sk_lapic_take_eoi_exit(struct sk_vcpu *c)
@@ -264,6 +328,8 @@ void sk_lapic_power_on(struct sk_lapic *l)
 
 void sk_lapic_init_reset(struct sk_vcpu *c)
 {
+    c->lapic->pv_eoi = 0;
+    c->lapic->pv_eoi_offered = false;
     sk_lapic_power_on(c->lapic);
 }
 
@@ -311,6 +377,7 @@ void sk_lapic_get_state(struct sk_vcpu *c, struct kvm_lapic_state *ret)
 {
     struct sk_lapic *l = c->lapic;
     memset(ret, 0, sizeof(*ret));
+    sk_lapic_pv_settle(l);
     (void)sk_lapic_ppr(l);
     for (unsigned i = 0; i < SK_LAPIC_NREGS; i++) {
         le32_put(ret->regs + i * 16, sk_lapic_get(l, i));
@@ -329,6 +396,7 @@ int sk_lapic_set_state(struct sk_vcpu *c, const struct kvm_lapic_state *s)
         return -EINVAL;
     }
     sk_lapic_timer_stop(l);
+    sk_lapic_pv_settle(l);
     for (unsigned i = 0; i < SK_LAPIC_NREGS; i++) {
         if (i != SK_LAPIC_VERSION && i != SK_LAPIC_ID) {
             sk_lapic_put(l, i, le32_get(s->regs + i * 16));

@@ -74,6 +74,7 @@ int sk_lapic_reg_read(struct sk_lapic *l, unsigned reg, uint64_t *ret)
         *ret = 0;
         return 1;
     }
+    sk_lapic_pv_settle(l);
     *ret = sk_lapic_get(l, reg);
     if (reg == SK_LAPIC_TIMER_CUR) {
         *ret = sk_lapic_timer_current(l);

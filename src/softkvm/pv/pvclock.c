@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "softkvm/irqchip/irqchip.h"
 #include "softkvm/pv/pv.h"
 #include "softkvm/x86/cpuid.h"
 #include "softkvm/x86/phys.h"
@@ -84,8 +85,8 @@ unsigned pv_cpuid(struct sk_cpuid_entry *ret)
         .function = KVM_CPUID_FEATURES,
         .eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
                BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_STEAL_TIME) |
-               BIT(KVM_FEATURE_POLL_CONTROL) | BIT(KVM_FEATURE_PV_SEND_IPI) |
-               BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT),
+               BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_POLL_CONTROL) |
+               BIT(KVM_FEATURE_PV_SEND_IPI) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT),
     };
     return 2;
 }
@@ -111,7 +112,7 @@ static void scale_for(uint32_t tsc_khz, uint32_t *ret_mul, int8_t *ret_shift)
 static void write_time(struct sk_vcpu *c, struct pv_clock_vm *vm, struct pv_clock_vcpu *v)
 {
     uint64_t gpa = v->system_time_msr & ~UINT64_C(1);
-    struct time_info *shared = (struct time_info *)sk_phys_ptr(c, gpa, true);
+    struct time_info *shared = (struct time_info *)sk_phys_ptr_normal(c, gpa, true);
     if (shared == NULL || (gpa & 4095) + sizeof(*shared) > 4096) {
         return;
     }
@@ -168,7 +169,7 @@ static uint64_t thread_run_delay_ns(int fd)
 static void write_steal(struct sk_vcpu *c, struct pv_clock_vcpu *v)
 {
     uint64_t gpa = v->steal_msr & ~UINT64_C(63);
-    struct kvm_steal_time *shared = (struct kvm_steal_time *)sk_phys_ptr(c, gpa, true);
+    struct kvm_steal_time *shared = (struct kvm_steal_time *)sk_phys_ptr_normal(c, gpa, true);
     if (shared == NULL) {
         return;
     }
@@ -236,7 +237,8 @@ unsigned pv_msr_list(uint32_t *ret, unsigned max)
 {
     static const uint32_t list[] = { MSR_KVM_WALL_CLOCK,     MSR_KVM_SYSTEM_TIME,
                                      MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW,
-                                     MSR_KVM_STEAL_TIME,     MSR_KVM_POLL_CONTROL };
+                                     MSR_KVM_STEAL_TIME,     MSR_KVM_PV_EOI_EN,
+                                     MSR_KVM_POLL_CONTROL };
     for (unsigned i = 0; i < ARRAY_LEN(list) && i < max; i++) {
         ret[i] = list[i];
     }
@@ -254,6 +256,8 @@ static bool msr_offered(const struct sk_vcpu *c, const struct pv_clock_vcpu *v, 
         return pv_offered(c, v, KVM_FEATURE_CLOCKSOURCE2);
     case MSR_KVM_STEAL_TIME:
         return pv_offered(c, v, KVM_FEATURE_STEAL_TIME);
+    case MSR_KVM_PV_EOI_EN:
+        return pv_offered(c, v, KVM_FEATURE_PV_EOI);
     case MSR_KVM_POLL_CONTROL:
         return pv_offered(c, v, KVM_FEATURE_POLL_CONTROL);
     default:
@@ -278,6 +282,9 @@ int pv_rdmsr(struct sk_vcpu *c, struct pv_clock_vm *vm, struct pv_clock_vcpu *v,
         return 0;
     case MSR_KVM_STEAL_TIME:
         *ret = v->steal_msr;
+        return 0;
+    case MSR_KVM_PV_EOI_EN:
+        *ret = sk_lapic_get_pv_eoi(c);
         return 0;
     case MSR_KVM_POLL_CONTROL:
         *ret = v->poll_control;
@@ -308,6 +315,8 @@ int pv_wrmsr(struct sk_vcpu *c, struct pv_clock_vm *vm, struct pv_clock_vcpu *v,
         return 0;
     case MSR_KVM_STEAL_TIME:
         return enable_steal(c, v, val);
+    case MSR_KVM_PV_EOI_EN:
+        return sk_lapic_set_pv_eoi(c, val);
     case MSR_KVM_POLL_CONTROL:
         if ((val & ~UINT64_C(1)) != 0) {
             return 1;

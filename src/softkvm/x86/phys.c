@@ -106,6 +106,18 @@ uint8_t *sk_phys_ptr(struct sk_vcpu *c, uint64_t gpa, bool write)
     return s->host + (gpa - s->gpa);
 }
 
+uint8_t *sk_phys_ptr_normal(struct sk_vcpu *c, uint64_t gpa, bool write)
+{
+    bool smm = c->in_smm, guarded = c->guarded;
+    uint8_t *p;
+
+    c->in_smm = c->guarded = false;
+    p = sk_phys_ptr(c, gpa, write);
+    c->in_smm = smm;
+    c->guarded = guarded;
+    return p;
+}
+
 void sk_phys_read(struct sk_vcpu *c, uint64_t gpa, void *buf, size_t len)
 {
     uint8_t *out = buf;

@@ -47,6 +47,10 @@ struct sk_slot *sk_phys_slot(struct sk_vcpu *c, uint64_t gpa);
  * SK_EXIT_BAD_MEMORY; NULL outside of sk_run(). */
 uint8_t *sk_phys_ptr(struct sk_vcpu *c, uint64_t gpa, bool write);
 
+/* The same for what the machine itself writes (clocks, EOI word): of the normal address space even
+ * in SMM, and NULL where there is no memory. */
+uint8_t *sk_phys_ptr_normal(struct sk_vcpu *c, uint64_t gpa, bool write);
+
 /* Copies; what is not RAM reads as ones and ignores writes. For page tables, INIT tables, debugger:
  * not for instruction operands. */
 void sk_phys_read(struct sk_vcpu *c, uint64_t gpa, void *buf, size_t len);
