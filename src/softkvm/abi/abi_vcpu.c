@@ -141,7 +141,7 @@ static int vcpu_setup(struct abi_vcpu *v, uint32_t id)
     if (c == NULL) {
         return -ENOMEM;
     }
-    c->immediate_exit = &v->run->immediate_exit;
+    c->immediate_exit = (const _Atomic uint8_t *)&v->run->immediate_exit;
     c->wait_word = (_Atomic uint32_t *)(void *)v->run;
     c->apic_base &= ~UINT64_C(0x100);
     if (id == vm->boot_cpu) {

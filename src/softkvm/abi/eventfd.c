@@ -125,6 +125,8 @@ static void *irqfd_main(void *opaque)
             return NULL;
         }
         bool quit = false;
+        /* The kernel orders this behind epoll_ctl(); said so in terms of the language, too. */
+        (void)atomic_load_explicit(&vm->irqfd_made, memory_order_acquire);
         for (int i = 0; i < n; i++) {
             struct abi_irqfd *f = ev[i].data.ptr;
             uint64_t count;
@@ -200,6 +202,7 @@ static int irqfd_assign(struct abi_vm *vm, const struct kvm_irqfd *arg)
     f->fd = hold_fd((int)arg->fd);
     f->resample_fd = resample ? hold_fd((int)arg->resamplefd) : -1;
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = f };
+    atomic_fetch_add_explicit(&vm->irqfd_made, 1, memory_order_release);
     if (f->fd < 0 || (resample && f->resample_fd < 0) ||
         epoll_ctl(vm->irqfd_epoll, EPOLL_CTL_ADD, f->fd, &ev) < 0) {
         rc = errno == EPERM ? -EINVAL : -errno;

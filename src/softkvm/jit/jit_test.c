@@ -160,7 +160,7 @@ static void test_mov_groups(void **state)
     (void)both(0x1000, code, sizeof(code) - 1);
 }
 
-static uint8_t stop;
+static _Atomic uint8_t stop;
 
 /* Waits until translated code has been entered: the machine may be busy. */
 static void *stopper(void *arg)
@@ -171,7 +171,7 @@ static void *stopper(void *arg)
         usleep(1000);
     }
     usleep(5000);
-    __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+    atomic_store(&stop, 1);
     return arg;
 }
 
@@ -190,7 +190,7 @@ static void test_immediate_exit(void **state)
         bare_init(&b, RAM);
         bare_long(&b);
         bare_code(&b, 0x1000, code[i], 10);
-        stop = 0;
+        atomic_store(&stop, 0);
         b.c->immediate_exit = &stop;
         assert_int_equal(pthread_create(&t, NULL, stopper, b.c), 0);
         sk_run(b.c, 0);

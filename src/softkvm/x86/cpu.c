@@ -13,7 +13,7 @@
 
 #define NEVER BIT64(63)
 
-static const uint8_t no_exit;
+static const _Atomic uint8_t no_exit;
 
 struct sk_vcpu *sk_vcpu_new(struct sk_vm *vm, uint32_t id, uint8_t *pio_data)
 {

@@ -425,7 +425,7 @@ struct sk_vcpu {
     bool mmio_draining; /* the instruction is complete, its writes go out one an exit */
     bool split_held;    /* sk_split_lock() */
     bool guarded;       /* inside sk_run(): an instruction may be left */
-    const volatile uint8_t *immediate_exit; /* kvm_run byte, or a zero of ours */
+    const _Atomic uint8_t *immediate_exit; /* kvm_run byte, or a zero of ours */
 
     uint32_t guest_debug; /* KVM_GUESTDBG_* */
     uint64_t guest_dr[8];
