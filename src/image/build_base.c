@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "image/build_int.h"
 #include "image/store_int.h"
 
@@ -111,8 +112,12 @@ static void base_keep(struct build *b, const char *key)
     char digest[DIGEST_HEX + 1];
     struct err ignored = ERR_INIT;
     build_phase(b, "keeping the base system");
-    if (digest_file(b->base, digest, &ignored) == 0) {
-        (void)link(b->base, store_path(b->store, path, "bases/%s_%s.tar", key, digest));
+    if (digest_file(b->base, digest, &ignored) < 0) {
+        return;
+    }
+    (void)store_path(b->store, path, "bases/%s_%s.tar", key, digest);
+    if (link(b->base, path) < 0 && errno != EEXIST) {
+        log_info("image", "the base system is not kept", "path='%s' errno='%d'", path, errno);
     }
 }
 
