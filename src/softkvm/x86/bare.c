@@ -45,6 +45,21 @@ void bare_done(struct bare *b)
     munmap(b->ram, b->size);
 }
 
+int bare_setup(void **state)
+{
+    static struct bare b;
+
+    bare_init(&b, 4 * MIB);
+    *state = &b;
+    return 0;
+}
+
+int bare_teardown(void **state)
+{
+    bare_done(*state);
+    return 0;
+}
+
 void bare_real(struct bare *b)
 {
     sk_vcpu_reset(b->c, false);

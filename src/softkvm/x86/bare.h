@@ -40,6 +40,10 @@ enum {
 void bare_init(struct bare *b, size_t ram);
 void bare_done(struct bare *b);
 
+/* For cmocka: a machine with 4 MiB is the state of a test or of a group. */
+int bare_setup(void **state);
+int bare_teardown(void **state);
+
 /* Real mode with CS = DS = ES = SS = 0, SP = 0x7000. */
 void bare_real(struct bare *b);
 /* Flat 32-bit protected mode, paging off, ESP = 0x7000. */

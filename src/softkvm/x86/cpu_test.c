@@ -17,21 +17,6 @@
         assert_int_equal(bare_run(b), SK_EXIT_HLT);                                                \
     } while (0)
 
-static int setup(void **state)
-{
-    static struct bare b;
-
-    bare_init(&b, 4 * MIB);
-    *state = &b;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    bare_done(*state);
-    return 0;
-}
-
 static void test_real_sum(void **state)
 {
     struct bare *b = *state;
@@ -243,5 +228,5 @@ int main(void)
         cmocka_unit_test(test_enter_long),
     };
 
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, bare_setup, bare_teardown);
 }

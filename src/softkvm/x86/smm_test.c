@@ -21,21 +21,6 @@ enum { SMBASE = 0x200000, AREA = SMBASE + 0x8000, CODE = 0x1000 };
 /* mov eax,12345678h; mov [2000h],eax; hlt; rsm: 16-bit code with flat segments. */
 #define HANDLER "\x66\xb8\x78\x56\x34\x12\x66\xa3\x00\x20\xf4\x0f\xaa"
 
-static int setup(void **state)
-{
-    static struct bare b;
-
-    bare_init(&b, 4 * MIB);
-    *state = &b;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    bare_done(*state);
-    return 0;
-}
-
 /* What SMM must give back. */
 struct snapshot {
     uint64_t r[SK_NREGS], cr0, cr3, cr4, efer, dr7;
@@ -325,7 +310,7 @@ static void test_msrs(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, bare_setup, bare_teardown)
     const struct CMUnitTest tests[] = {
         T(test_long),
         T(test_level3),

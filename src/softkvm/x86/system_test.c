@@ -47,21 +47,6 @@ static uint64_t *stack64(struct bare *b, unsigned n)
     return (uint64_t *)(void *)(b->ram + b->c->r[SK_RSP] + 8 * n);
 }
 
-static int setup(void **state)
-{
-    static struct bare b;
-
-    bare_init(&b, 4 * MIB);
-    *state = &b;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    bare_done(*state);
-    return 0;
-}
-
 /* Into virtual 8086 mode by IRETD; INT n there with IOPL 3 goes through the IDT, with IOPL 0 is
  * #GP. */
 static void test_v86(void **state)
@@ -512,5 +497,5 @@ int main(void)
         cmocka_unit_test(test_real_limit),    cmocka_unit_test(test_msrs),
     };
 
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, bare_setup, bare_teardown);
 }

@@ -37,21 +37,6 @@ static int vector(const struct bare *b)
     return (int)(b->c->r[SK_RIP] - 1 - HALTS) / 16;
 }
 
-static int setup(void **state)
-{
-    static struct bare b;
-
-    bare_init(&b, 4 * MIB);
-    *state = &b;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    bare_done(*state);
-    return 0;
-}
-
 /* fninit; fld1; fld1; faddp; fistp dword [3000h] */
 static void test_x87(void **state)
 {
@@ -180,5 +165,5 @@ int main(void)
         cmocka_unit_test(test_alignment),
     };
 
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, bare_setup, bare_teardown);
 }
