@@ -43,6 +43,14 @@ SOFTKVM_EXPORT void softkvm_embed(void);
  * and EINVAL: no such text. Not while another thread makes vCPUs. */
 SOFTKVM_EXPORT int softkvm_set_jit(const char *mode);
 
+/* For a client that can tell when it writes to the guest's memory: the returned counter is to be
+ * raised by one after each such write and before the guest can learn of it; what is written while
+ * no vCPU is in KVM_RUN is seen in any case. A guest with one vCPU then need not have its code
+ * compared with memory at each instruction that serialises. The counter lives as long as the VM.
+ * NULL and EBADF: no VM. Calling it is the promise to count. Any thread may count, by atomic
+ * additions with release order. */
+SOFTKVM_EXPORT _Atomic uint64_t *softkvm_writes(int vm_fd);
+
 struct softkvm_counter {
     const char *name;
     uint64_t value;

@@ -30,6 +30,9 @@ struct hv {
     /* How vCPUs made from now on run their code ("off", "t1"). 0, or a negative errno with the
      * reason in err. NULL: the engine knows one way only. */
     int (*set_jit)(const char *mode, struct err *err);
+    /* A counter to be raised after each write to guest memory that no vCPU does, and before the
+     * guest can learn of it. NULL, or it returns NULL: the engine sees such writes by itself. */
+    _Atomic uint64_t *(*writes)(int vm_fd);
     /* Figures of a vCPU, at most `max`, while it runs, too. Returns their number. NULL: none. */
     unsigned (*counters)(int vcpu_fd, struct hv_counter *ret, unsigned max);
 };

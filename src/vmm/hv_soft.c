@@ -68,5 +68,6 @@ const struct hv hv_soft = {
     .munmap = soft_munmap,
     .close = soft_close,
     .set_jit = soft_set_jit,
+    .writes = softkvm_writes,
     .counters = soft_counters,
 };

@@ -91,6 +91,14 @@ static int machine_init_cpu(struct machine *m, struct err *err)
     return 0;
 }
 
+static void machine_count_write(void *opaque, gpa_t gpa, uint64_t len)
+{
+    _Atomic uint64_t *writes = opaque;
+    (void)gpa;
+    (void)len;
+    atomic_fetch_add_explicit(writes, 1, memory_order_release);
+}
+
 static int machine_init_memory(struct machine *m, struct err *err)
 {
     const struct vmconfig *c = m->config;
@@ -124,6 +132,10 @@ static int machine_init_memory(struct machine *m, struct err *err)
         return rc;
     }
     m->engine.sys_fd = -1; /* the VM's now */
+    _Atomic uint64_t *writes = vm_writes(&m->vm);
+    if (writes != NULL) {
+        gmem_set_written_hook(m->gmem, machine_count_write, writes);
+    }
     const struct layout_range *pieces[] = { &m->layout.low_ram, &m->layout.high_ram };
     uint64_t offset = 0;
     for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {

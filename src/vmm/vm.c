@@ -46,6 +46,11 @@ static int vm_create_chips(struct vm *vm, struct err *err)
     return 0;
 }
 
+_Atomic uint64_t *vm_writes(const struct vm *vm)
+{
+    return vm->hv->writes != NULL ? vm->hv->writes(vm->fd) : NULL;
+}
+
 int vm_init(struct vm *vm, const struct hv *hv, int take_sys_fd, struct err *err)
 {
     *vm = (struct vm){ .hv = hv, .sys_fd = take_sys_fd, .fd = -1 };

@@ -30,6 +30,9 @@ void vm_done(struct vm *vm); /* accepts a zeroed struct */
 /* Value of a capability, 0 = absent. */
 int vm_cap(const struct vm *vm, int cap);
 
+/* The engine's counter of writes to guest memory (struct hv). NULL: it wants none. */
+_Atomic uint64_t *vm_writes(const struct vm *vm);
+
 /* Gives [gpa, gpa+size) of the guest the host memory at `host`; `read_only`: writes exit as MMIO.
  */
 MUST_USE int vm_add_memory(struct vm *vm, uint64_t gpa, uint64_t size, void *host, bool read_only,

@@ -145,6 +145,20 @@ int softkvm_set_jit(const char *mode)
     return 0;
 }
 
+_Atomic uint64_t *softkvm_writes(int vm_fd)
+{
+    struct abi_obj *obj = abi_fd_get(vm_fd);
+    _Atomic uint64_t *count = NULL;
+    if (obj == NULL || obj->kind != ABI_VM) {
+        errno = EBADF;
+    } else {
+        count = &ABI_VM_OF(obj)->written;
+        atomic_store_explicit(&ABI_VM_OF(obj)->sk.others, count, memory_order_release);
+    }
+    abi_obj_unref(obj);
+    return count;
+}
+
 int softkvm_counters(int vcpu_fd, struct softkvm_counter *ret, unsigned max)
 {
     struct abi_obj *obj = abi_fd_get(vcpu_fd);

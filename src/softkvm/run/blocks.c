@@ -59,15 +59,49 @@ void sk_blocks_done(struct sk_vcpu *c)
     }
 }
 
+static uint64_t blocks_others(const struct sk_vcpu *c)
+{
+    const _Atomic uint64_t *count = atomic_load_explicit(&c->vm->others, memory_order_acquire);
+
+    return count ? atomic_load_explicit(count, memory_order_acquire) : 0;
+}
+
+/* Nobody but this vCPU has written memory since the epoch began. */
+static bool blocks_alone(const struct sk_vcpu *c)
+{
+    return atomic_load_explicit(&c->vm->others, memory_order_relaxed) &&
+           atomic_load_explicit(&c->vm->vcpus, memory_order_acquire) == 1 &&
+           blocks_others(c) == c->others;
+}
+
 void sk_blocks_epoch(struct sk_vcpu *c)
 {
+    c->others = blocks_others(c);
     sk_blocks_forget(c);
     sk_jit_epoch(c);
+}
+
+void sk_blocks_serialise(struct sk_vcpu *c)
+{
+    if (!blocks_alone(c)) {
+        sk_blocks_epoch(c);
+    }
+}
+
+void sk_blocks_unmap(struct sk_vcpu *c)
+{
+    if (blocks_alone(c)) {
+        c->jkey += 1u << 8;
+        sk_jit_forget(c);
+    } else {
+        sk_blocks_epoch(c);
+    }
 }
 
 void sk_blocks_forget(struct sk_vcpu *c)
 {
     c->jkey += 1u << 8;
+    c->epoch++;
 }
 
 void sk_blocks_flush(struct sk_vcpu *c)
@@ -296,7 +330,7 @@ static struct sk_block *blocks_make(struct sk_vcpu *c, const uint8_t *host, uint
         *blocks_page_slot(c, gpa) = p;
     }
     *blk = (struct sk_block){
-        .key = key, .checked = c->jkey >> 8, .host = host, .len = (uint16_t)len, .n = (uint8_t)n
+        .key = key, .checked = c->epoch, .host = host, .len = (uint16_t)len, .n = (uint8_t)n
     };
     memcpy(blk->insn, tmp, n * sizeof(tmp[0]));
     blk->bytes = (uint8_t *)&blk->insn[n];
@@ -321,12 +355,12 @@ static struct sk_block *blocks_find(struct sk_vcpu *c, const uint8_t *host, uint
     while (blk && blk->key != key) {
         blk = blk->hash_next;
     }
-    if (blk && (blk->checked != c->jkey >> 8 || blk->host != host)) {
+    if (blk && (blk->checked != c->epoch || blk->host != host)) {
         if (memcmp(host, blk->bytes, blk->len) != 0) {
             blocks_drop_page(c, blocks_page(c, gpa));
             blk = NULL;
         } else {
-            blk->checked = c->jkey >> 8;
+            blk->checked = c->epoch;
             blk->host = host;
         }
     }

@@ -13,9 +13,10 @@
  * Kept true to memory by:
  *  1. own stores: a page with code has no write entry in this vCPU's TLB (tlb.c), so the store
  * comes to sk_blocks_written(), which drops the page's blocks if it hits a line with code;
- *  2. stores by others (vCPUs, devices): the epoch changes whenever the processor would have to be
+ *  2. stores by others (vCPUs, devices): a new epoch begins whenever the processor would have to be
  *     serialised for it to be seen (interrupts, CR writes, IRET, CPUID, ...) and on each sk_run();
- * the first use of a block in a new epoch compares its bytes with memory.
+ * the first use of a block in a new epoch compares its bytes with memory. Where the client counts
+ * what it writes and there is one vCPU, an instruction need not begin one if nothing was written.
  */
 #ifndef SOFTKVM_RUN_BLOCKS_H
 #define SOFTKVM_RUN_BLOCKS_H
@@ -50,9 +51,15 @@ MUST_USE int sk_blocks_init(struct sk_vcpu *c);
 void sk_blocks_done(struct sk_vcpu *c);
 
 /* Begins a new epoch, here and in the JIT: memory may have been written by others, vCPUs or
- * devices. At every event from outside and in every instruction that serialises a processor (SDM 3A
- * §8.3): the row of such an instruction has A_END. */
+ * devices. At every event from outside. */
 void sk_blocks_epoch(struct sk_vcpu *c);
+
+/* The same in every instruction that serialises a processor (SDM 3A §8.3), unless it is known that
+ * nobody has written. The row of such an instruction has A_END. */
+void sk_blocks_serialise(struct sk_vcpu *c);
+
+/* As sk_blocks_serialise(), and linear addresses mean something else than before. */
+void sk_blocks_unmap(struct sk_vcpu *c);
 
 /* A new epoch here alone: nothing in the jump cache counts, every block is compared before use. */
 void sk_blocks_forget(struct sk_vcpu *c);

@@ -364,7 +364,9 @@ struct sk_vcpu {
     struct sk_tlb *wtlb;
     uint64_t linmask; /* 2^32-1, or all ones in 64-bit mode */
     uint64_t spmask;  /* stack pointer width: 2^16-1, 2^32-1, all ones */
-    uint64_t jkey;    /* epoch and mode of the jump cache, see run/blocks.h */
+    uint64_t jkey;    /* generation and mode of the jump cache, see run/blocks.h */
+    uint64_t epoch;   /* decoded code is compared with memory once in each */
+    uint64_t others;  /* *vm->others at its start */
     struct sk_seg seg[SK_NSEGS_ALL];
     struct sk_vm *vm;
     struct sk_blocks *blocks;
@@ -491,6 +493,8 @@ struct sk_vm {
     struct sk_irqchip *irqchip; /* NULL: the client emulates the interrupt controllers */
     _Atomic uint32_t unknown_logged;
     _Atomic uint32_t vcpus;      /* made so far: they share what the JIT may take */
+    /* Counts what others than vCPUs write to guest memory. NULL: nobody does, they may at any time. */
+    _Atomic(const _Atomic uint64_t *) others;
     _Atomic uint32_t split_lock; /* held over a locked access to device memory or across pages */
     _Atomic uint64_t quirks_off; /* enum sk_quirk: what the client has disabled */
     _Atomic bool platform_info_hidden; /* a guest's RDMSR of PLATFORM_INFO faults */

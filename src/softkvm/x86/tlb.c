@@ -58,7 +58,7 @@ void sk_tlb_flush_all(struct sk_vcpu *c)
     c->mmu->large_hi = 0;
     c->mmu->gen[0]++;
     c->mmu->gen[1]++;
-    sk_blocks_epoch(c);
+    sk_blocks_epoch(c); /* physical addresses may mean other memory, too */
 }
 
 void sk_tlb_flush_nonglobal(struct sk_vcpu *c)
@@ -69,7 +69,7 @@ void sk_tlb_flush_nonglobal(struct sk_vcpu *c)
         tlb_flush_journal(c, &c->mmu->local);
     }
     c->mmu->gen[0]++;
-    sk_blocks_epoch(c);
+    sk_blocks_unmap(c);
 }
 
 void sk_tlb_flush_page(struct sk_vcpu *c, uint64_t lin)
@@ -91,7 +91,7 @@ void sk_tlb_flush_page(struct sk_vcpu *c, uint64_t lin)
     if (((lin ^ fetch->tag) >> 12) == 0) {
         fetch->tag = 0;
     }
-    sk_blocks_epoch(c);
+    sk_blocks_unmap(c);
 }
 
 void sk_tlb_protect(struct sk_vcpu *c, uint64_t gpa)

@@ -188,7 +188,7 @@ OP(op_iret)
             sk_poll_set(c, SK_POLL_NMI);
         }
     }
-    sk_blocks_epoch(c); /* serialising */
+    sk_blocks_serialise(c); /* serialising */
     sk_iret(c, in->osize);
 }
 SK_HANDLER1(iret, op_iret);

@@ -61,7 +61,7 @@ OP(op_lldt)
 {
     need_cpl0(c);
     sk_seg_lldt(c, sys_sel(c, in), SK_GP);
-    sk_blocks_epoch(c);
+    sk_blocks_serialise(c);
 }
 SK_HANDLER1(lldt, op_lldt);
 
@@ -69,7 +69,7 @@ OP(op_ltr)
 {
     need_cpl0(c);
     sk_seg_ltr(c, sys_sel(c, in));
-    sk_blocks_epoch(c);
+    sk_blocks_serialise(c);
 }
 SK_HANDLER1(ltr, op_ltr);
 
@@ -193,7 +193,7 @@ static void sys_load_table(struct sk_vcpu *c, const struct sk_insn *in, struct s
     }
     t->base = base;
     memcpy(&t->limit, b, 2);
-    sk_blocks_epoch(c);
+    sk_blocks_serialise(c);
 }
 
 OP(op_lgdt)
@@ -223,7 +223,7 @@ OP(op_lmsw)
     v = sys_sel(c, in);
     /* PE can be set but not cleared. */
     sk_cr0_write(c, (c->cr0 & ~UINT64_C(14)) | (v & 15));
-    sk_blocks_epoch(c);
+    sk_blocks_serialise(c);
 }
 SK_HANDLER1(lmsw, op_lmsw);
 
@@ -284,7 +284,7 @@ OP(op_mov_C_R)
         sk_cr8_write(c, v);
         return; /* the one that does not serialise */
     }
-    sk_blocks_epoch(c);
+    sk_blocks_serialise(c);
 }
 SK_HANDLER1(mov_C_R, op_mov_C_R);
 
@@ -325,7 +325,7 @@ OP(op_mov_D_R)
         v = (v & 0xffff2bff) | 0x400;
     }
     c->dr[n] = v;
-    sk_blocks_epoch(c);
+    sk_blocks_serialise(c);
     if (n == 7) {
         sk_special_update(c);
         sk_mode_update(c);
@@ -364,7 +364,7 @@ OP(op_wbinvd)
 {
     (void)in;
     need_cpl0(c);
-    sk_blocks_epoch(c);
+    sk_blocks_serialise(c);
 }
 SK_HANDLER1(wbinvd, op_wbinvd);
 
@@ -387,7 +387,7 @@ SK_HANDLER1(clzero, op_clzero);
 OP(op_serialize)
 {
     (void)in;
-    sk_blocks_epoch(c);
+    sk_blocks_serialise(c);
 }
 SK_HANDLER1(serialize, op_serialize);
 
@@ -465,7 +465,7 @@ OP(op_cpuid)
     sk_set32(c, SK_RBX, r[1]);
     sk_set32(c, SK_RCX, r[2]);
     sk_set32(c, SK_RDX, r[3]);
-    sk_blocks_epoch(c); /* serialising */
+    sk_blocks_serialise(c); /* serialising */
 }
 SK_HANDLER1(cpuid, op_cpuid);
 
@@ -550,7 +550,7 @@ OP(op_wrmsr)
     need_cpl0(c);
     sys_msr_result(c, sk_msr_write(c, index, sys_get_edx_eax(c), false));
     if (sys_wrmsr_serialises(index)) {
-        sk_blocks_epoch(c);
+        sk_blocks_serialise(c);
     }
 }
 SK_HANDLER1(wrmsr, op_wrmsr);
