@@ -93,7 +93,7 @@ struct abi_vm {
     struct abi_obj obj;
     struct sk_vm sk;
     _Atomic uint64_t written; /* counted by the client: softkvm_writes() */
-    pthread_mutex_t lock; /* vCPU list, capabilities, MSR filter */
+    pthread_mutex_t lock;     /* vCPU list, capabilities, MSR filter */
     struct abi_vcpu *vcpu[ABI_MAX_VCPUS];
     unsigned nvcpus;
     uint32_t boot_cpu;

@@ -492,8 +492,8 @@ struct sk_vm {
     void *opaque;               /* the object of the layer above */
     struct sk_irqchip *irqchip; /* NULL: the client emulates the interrupt controllers */
     _Atomic uint32_t unknown_logged;
-    _Atomic uint32_t vcpus;      /* made so far: they share what the JIT may take */
-    /* Counts what others than vCPUs write to guest memory. NULL: nobody does, they may at any time. */
+    _Atomic uint32_t vcpus; /* made so far: they share what the JIT may take */
+    /* Counts writes to guest memory that no vCPU does. NULL: they are not told, and may come. */
     _Atomic(const _Atomic uint64_t *) others;
     _Atomic uint32_t split_lock; /* held over a locked access to device memory or across pages */
     _Atomic uint64_t quirks_off; /* enum sk_quirk: what the client has disabled */
