@@ -14,8 +14,9 @@ build/build.ninja:
 setup:
 	tools/setup
 
-# Boots a guest to a shell on this terminal; inside the lab where there is no hardware KVM.
-run: setup
+# Builds a Debian and starts it on this terminal.
+run:
+	tools/setup --run
 	$(MAKE) all
 	tools/run-guest
 
