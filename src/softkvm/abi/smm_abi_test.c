@@ -13,32 +13,11 @@
 #include <cmocka.h>
 
 #include "base/bits.h"
-#include "softkvm/softkvm.h"
+#include "softkvm/abi/abi_test.h"
 
-enum { RAM_SIZE = 0x10000, SMRAM = 0x30000, SMM_SLOT = 1 << 16 };
+enum { SMRAM = 0x30000, SMM_SLOT = 1 << 16 };
 
-struct fixture {
-    int sys, vm, cpu;
-    struct kvm_run *run;
-    uint8_t *ram, *smram;
-};
-
-static int ctl(int fd, unsigned long request, const void *arg)
-{
-    return softkvm_ioctl(fd, request, (unsigned long)arg);
-}
-
-static uint8_t *add_memory(int vm, uint32_t slot, uint64_t gpa)
-{
-    uint8_t *p = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(p, MAP_FAILED);
-    struct kvm_userspace_memory_region r = { .slot = slot,
-                                             .guest_phys_addr = gpa,
-                                             .memory_size = RAM_SIZE,
-                                             .userspace_addr = (uintptr_t)p };
-    assert_int_equal(ctl(vm, KVM_SET_USER_MEMORY_REGION, &r), 0);
-    return p;
-}
+static uint8_t *smram; /* what the vCPU sees at SMRAM in SMM */
 
 /* Real mode code at 1000h that writes to ports 1 and 2; a handler that writes to port 3. */
 static int setup(void **state)
@@ -46,37 +25,18 @@ static int setup(void **state)
     static struct fixture f;
     static const uint8_t code[] = { 0xe6, 1, 0xe6, 2, 0xf4 };
     static const uint8_t handler[] = { 0xe6, 3, 0x0f, 0xaa };
-    struct kvm_regs r = { .rip = 0x1000, .rsp = 0x8000, .rflags = 2 };
-    struct kvm_sregs s;
-    f.sys = softkvm_open();
-    f.vm = ctl(f.sys, KVM_CREATE_VM, NULL);
-    assert_true(f.vm >= 0);
-    f.ram = add_memory(f.vm, 0, 0);
-    f.smram = add_memory(f.vm, SMM_SLOT, SMRAM);
-    assert_int_equal(ctl(f.vm, KVM_CREATE_IRQCHIP, NULL), 0);
-    f.cpu = ctl(f.vm, KVM_CREATE_VCPU, NULL);
-    assert_true(f.cpu >= 0);
-    f.run = softkvm_mmap(f.cpu, (size_t)ctl(f.sys, KVM_GET_VCPU_MMAP_SIZE, NULL));
-    assert_ptr_not_equal(f.run, MAP_FAILED);
-    memcpy(f.ram + 0x1000, code, sizeof(code));
-    memcpy(f.smram + 0x8000, handler, sizeof(handler));
-    assert_int_equal(ctl(f.cpu, KVM_GET_SREGS, &s), 0);
-    s.cs.base = s.cs.selector = 0;
-    assert_int_equal(ctl(f.cpu, KVM_SET_SREGS, &s), 0);
-    assert_int_equal(ctl(f.cpu, KVM_SET_REGS, &r), 0);
+    make_vm(&f, true);
+    smram = add_memory(f.vm, SMM_SLOT, SMRAM);
+    memcpy(smram + 0x8000, handler, sizeof(handler));
+    start_at(&f, code, sizeof(code));
     *state = &f;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    struct fixture *f = *state;
-    munmap(f->run, 3 * 4096);
-    assert_int_equal(softkvm_close(f->cpu), 0);
-    assert_int_equal(softkvm_close(f->vm), 0);
-    assert_int_equal(softkvm_close(f->sys), 0);
-    munmap(f->ram, RAM_SIZE);
-    munmap(f->smram, RAM_SIZE);
+    end_vm(*state);
+    munmap(smram, RAM_SIZE);
     return 0;
 }
 
@@ -107,7 +67,7 @@ static void an_smi_runs_the_handler(void **state)
     expect_port(f, 3, true);
     assert_int_equal(events(f).smi.pending, 0);
     assert_int_equal(events(f).smi.smm, 1);
-    assert_int_equal(le32_get(f->smram + 0xfefc) & 0xffff0000, 0x20000); /* the revision */
+    assert_int_equal(le32_get(smram + 0xfefc) & 0xffff0000, 0x20000); /* the revision */
     expect_port(f, 2, false);
     assert_int_equal(events(f).smi.smm, 0);
 }

@@ -22,46 +22,12 @@
 #include <cmocka.h>
 
 #include "base/bits.h"
-
-#define RAM_SIZE 0x10000
-
-struct fixture {
-    int sys, vm, cpu;
-    struct kvm_run *run;
-    uint8_t *ram;
-};
-
-static int ctl(int fd, unsigned long request, const void *arg)
-{
-    return softkvm_ioctl(fd, request, (unsigned long)arg);
-}
+#include "softkvm/abi/abi_test.h"
 
 static void expect_errno(int rc, int code)
 {
     assert_int_equal(rc, -1);
     assert_int_equal(errno, code);
-}
-
-static void make_vm(struct fixture *f, bool irqchip)
-{
-    f->sys = softkvm_open();
-    assert_true(f->sys >= 0);
-    f->vm = ctl(f->sys, KVM_CREATE_VM, NULL);
-    assert_true(f->vm >= 0);
-    f->ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(f->ram, MAP_FAILED);
-    struct kvm_userspace_memory_region r = { .memory_size = RAM_SIZE,
-                                             .userspace_addr = (uintptr_t)f->ram };
-    assert_int_equal(ctl(f->vm, KVM_SET_USER_MEMORY_REGION, &r), 0);
-    if (irqchip) {
-        assert_int_equal(ctl(f->vm, KVM_CREATE_IRQCHIP, NULL), 0);
-    }
-    f->cpu = ctl(f->vm, KVM_CREATE_VCPU, NULL);
-    assert_true(f->cpu >= 0);
-    int size = ctl(f->sys, KVM_GET_VCPU_MMAP_SIZE, NULL);
-    assert_int_equal(size, 3 * 4096);
-    f->run = softkvm_mmap(f->cpu, (size_t)size);
-    assert_ptr_not_equal(f->run, MAP_FAILED);
 }
 
 /* The guest's CPU is all that the engine offers. */
@@ -75,19 +41,6 @@ static void set_supported_cpuid(struct fixture *f)
     c.head.nent = 100;
     assert_int_equal(ctl(f->sys, KVM_GET_SUPPORTED_CPUID, &c), 0);
     assert_int_equal(ctl(f->cpu, KVM_SET_CPUID2, &c), 0);
-}
-
-/* Real mode at 0:0x1000 with flat-ish segments of base 0. */
-static void start_at(struct fixture *f, const void *code, size_t len)
-{
-    struct kvm_sregs s;
-    struct kvm_regs r = { .rip = 0x1000, .rsp = 0x8000, .rflags = 2 };
-    memcpy(f->ram + 0x1000, code, len);
-    assert_int_equal(ctl(f->cpu, KVM_GET_SREGS, &s), 0);
-    s.cs.base = 0;
-    s.cs.selector = 0;
-    assert_int_equal(ctl(f->cpu, KVM_SET_SREGS, &s), 0);
-    assert_int_equal(ctl(f->cpu, KVM_SET_REGS, &r), 0);
 }
 
 static int run(struct fixture *f)
@@ -113,12 +66,7 @@ static int setup_irqchip(void **state)
 
 static int teardown(void **state)
 {
-    struct fixture *f = *state;
-    munmap(f->run, 3 * 4096);
-    assert_int_equal(softkvm_close(f->cpu), 0);
-    assert_int_equal(softkvm_close(f->vm), 0);
-    assert_int_equal(softkvm_close(f->sys), 0);
-    munmap(f->ram, RAM_SIZE);
+    end_vm(*state);
     return 0;
 }
 
