@@ -120,8 +120,7 @@ struct abi_vm {
     TAILQ_HEAD(, abi_irqfd) irqfds_dead; /* freed by the thread after its round */
     pthread_t irqfd_thread;
     int irqfd_epoll, irqfd_wake; /* -1 until the first irqfd */
-    _Atomic unsigned
-        irqfd_made; /* hands what was made to the thread, which learns of it by epoll */
+    _Atomic unsigned irqfd_made; /* the thread reads it before what epoll tells it of */
 };
 
 struct abi_vcpu {

@@ -111,8 +111,7 @@ static void ring_push(struct sk_vcpu *c, struct sk_slot *s, uint64_t page)
     }
 }
 
-/* With slots_lock: a new map from vm->slot[as]. The old one is freed after the vCPUs have let go.
- */
+/* With slots_lock: a new map from vm->slot[as]. The old one is freed once no vCPU uses it. */
 static int slots_publish(struct abi_vm *vm, unsigned as)
 {
     unsigned n = 0;

@@ -31,7 +31,7 @@ const uint8_t *jit_fast_token(struct sk_vcpu *c, const struct jit_region *r)
     const struct jit_view *v = r->view;
     const struct sk_ftlbe *e;
 
-    if (v->dead || v->mode != c->jit.mode || v->csbase != c->seg[SK_CS].ebase) {
+    if (!jit_view_fits(c, v)) {
         return NULL;
     }
     e = sk_ftlb_find(c, v->lin);

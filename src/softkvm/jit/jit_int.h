@@ -158,6 +158,12 @@ static inline struct jit_view *jit_view_find(const struct sk_vcpu *c, uint64_t l
     return v;
 }
 
+/* Code of that view may run as things are, if its page is still mapped there and unchanged. */
+static inline bool jit_view_fits(const struct sk_vcpu *c, const struct jit_view *v)
+{
+    return !v->dead && v->mode == c->jit.mode && v->csbase == c->seg[SK_CS].ebase;
+}
+
 static inline unsigned jit_hash_region(const struct jit_view *v, uint64_t rip)
 {
     return (unsigned)((rip ^ (uint64_t)v->token << 12) * UINT64_C(0x9e3779b97f4a7c15) >> 49) %

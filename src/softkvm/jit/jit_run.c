@@ -98,7 +98,7 @@ static bool run_view_again(struct sk_vcpu *c, const struct jit_view *v, uint64_t
     uint64_t gpa, lin = (c->seg[SK_CS].ebase + rip) & c->linmask;
     const uint8_t *host;
 
-    if (v->dead || v->mode != c->jit.mode || v->csbase != c->seg[SK_CS].ebase) {
+    if (!jit_view_fits(c, v)) {
         return false;
     }
     c->insn_rip = rip;

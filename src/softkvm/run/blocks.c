@@ -59,24 +59,20 @@ void sk_blocks_done(struct sk_vcpu *c)
     }
 }
 
-static uint64_t blocks_others(const struct sk_vcpu *c)
-{
-    const _Atomic uint64_t *count = atomic_load_explicit(&c->vm->others, memory_order_acquire);
-
-    return count ? atomic_load_explicit(count, memory_order_acquire) : 0;
-}
-
 /* Nobody but this vCPU has written memory since the epoch began. */
 static bool blocks_alone(const struct sk_vcpu *c)
 {
-    return atomic_load_explicit(&c->vm->others, memory_order_relaxed) &&
-           atomic_load_explicit(&c->vm->vcpus, memory_order_acquire) == 1 &&
-           blocks_others(c) == c->others;
+    const _Atomic uint64_t *count = atomic_load_explicit(&c->vm->others, memory_order_acquire);
+
+    return count && atomic_load_explicit(&c->vm->vcpus, memory_order_acquire) == 1 &&
+           atomic_load_explicit(count, memory_order_acquire) == c->others;
 }
 
 void sk_blocks_epoch(struct sk_vcpu *c)
 {
-    c->others = blocks_others(c);
+    const _Atomic uint64_t *count = atomic_load_explicit(&c->vm->others, memory_order_acquire);
+
+    c->others = count ? atomic_load_explicit(count, memory_order_acquire) : 0;
     sk_blocks_forget(c);
     sk_jit_epoch(c);
 }

@@ -298,6 +298,23 @@ static uint64_t str_skipped(uint64_t n, uint64_t left, bool stopped)
     return n - left - (stopped ? 1 : 0);
 }
 
+/* DO(letter of the operand size in the assembler's names). */
+#define STR_BY_SIZE(in, DO)                                                                        \
+    switch ((in)->osize) {                                                                         \
+    case 1:                                                                                        \
+        DO("b")                                                                                    \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        DO("w")                                                                                    \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        DO("l")                                                                                    \
+        break;                                                                                     \
+    default:                                                                                       \
+        DO("q")                                                                                    \
+        break;                                                                                     \
+    }
+
 /* Elements of a run that need no stop: all but the last of what is compared. */
 static uint64_t scas_skip(const struct sk_insn *in, const uint8_t *p, uint64_t n, uint64_t v)
 {
@@ -319,20 +336,7 @@ static uint64_t scas_skip(const struct sk_insn *in, const uint8_t *p, uint64_t n
                          : "a"(v)                                                                  \
                          : "memory");                                                              \
     }
-    switch (in->osize) {
-    case 1:
-        SCAS("b")
-        break;
-    case 2:
-        SCAS("w")
-        break;
-    case 4:
-        SCAS("l")
-        break;
-    default:
-        SCAS("q")
-        break;
-    }
+    STR_BY_SIZE(in, SCAS)
 #undef SCAS
     return str_skipped(all, n, equal == ne);
 }
@@ -385,20 +389,7 @@ static uint64_t cmps_skip(const struct sk_insn *in, const uint8_t *a, const uint
                          :                                                                         \
                          : "memory");                                                              \
     }
-    switch (in->osize) {
-    case 1:
-        CMPS("b")
-        break;
-    case 2:
-        CMPS("w")
-        break;
-    case 4:
-        CMPS("l")
-        break;
-    default:
-        CMPS("q")
-        break;
-    }
+    STR_BY_SIZE(in, CMPS)
 #undef CMPS
     return str_skipped(all, n, equal == ne);
 }
