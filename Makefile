@@ -3,10 +3,13 @@
 PREFIX ?= /usr/local
 MESON_OPTS ?=
 
-.PHONY: all run setup test bench lab asan ubsan tsan fuzz doc check-style install clean
+.PHONY: all programs run setup test bench lab asan ubsan tsan fuzz doc check-style install clean
 
 all: build/build.ninja
 	ninja -C build
+
+programs: build/build.ninja
+	ninja -C build programs
 
 build/build.ninja:
 	meson setup build --buildtype=release --prefix=$(PREFIX) $(MESON_OPTS)
@@ -17,7 +20,7 @@ setup:
 # Builds a Debian and starts it on this terminal.
 run:
 	tools/setup --run
-	$(MAKE) all
+	$(MAKE) programs
 	tools/run-guest
 
 test:
